@@ -1,0 +1,118 @@
+"""From a float32 network to an int8 one: ranges by calibration, weights by quantisation-aware fine-tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l3edge.spec import Conv, Pool, Spec
+from training.backend import tf, tf_keras
+
+from .graph import Network, input_range
+
+LogMels = NDArray[np.float32]  # [n, frames_used, bands, 1]
+
+
+def calibrate(network: Network, log_mels: LogMels) -> Network:
+    """Post-training quantisation: each range is the largest value that representative audio gives."""
+    largest = np.zeros(len(network.weights))
+    model = _keras(network)
+    outputs = [model.get_layer(f"conv{i}").output for i in range(len(network.weights))]
+    probe = tf_keras.Model(model.input, [tf.reduce_max(x) for x in outputs])
+    for begin in range(0, len(log_mels), 64):
+        largest = np.maximum(largest, [float(x) for x in probe(_clip(network.spec, log_mels[begin : begin + 64]))])
+    # A layer that never fires still needs a scale.
+    return dataclasses.replace(network, ranges=tuple(np.maximum(largest, 1e-3).tolist()))
+
+
+def fine_tune(
+    network: Network,
+    batches: Iterator[LogMels],
+    steps: int,
+    learning_rate: float,
+    progress: Callable[[int, float], None],
+) -> Network:
+    """Quantisation-aware training with tensorflow-model-optimization, from a calibrated network.
+
+    The float32 network is the teacher: the loss is the squared error of the embedding, relative to the embedding's
+    own mean square, so no label is needed and what is learned is to undo quantisation. Cosine decay to zero.
+    """
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize
+
+    if network.ranges is None:
+        raise ValueError("fine_tune starts from a calibrated network")
+    teacher = _keras(dataclasses.replace(network, ranges=None))
+    student = quantize.quantize_model(_keras(network))
+    _set_ranges(student, network)
+    optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+
+    @tf.function
+    def train(x: Any) -> Any:
+        target = teacher(x)
+        with tf.GradientTape() as tape:
+            error = tf.reduce_mean(tf.square(student(x, training=True) - target)) / tf.reduce_mean(tf.square(target))
+        weights = [w for w in student.trainable_variables if w.name.endswith(("kernel:0", "bias:0"))]
+        optimizer.apply_gradients(zip(tape.gradient(error, weights), weights, strict=True))
+        return error
+
+    for step in range(steps):
+        progress(step, float(train(tf.constant(_clip(network.spec, next(batches))))))
+    return _read(student, network)
+
+
+def _clip(spec: Spec, log_mels: LogMels) -> LogMels:
+    """What the int8 input can represent; in particular the quantiser of the input keeps the range it was given."""
+    return np.clip(log_mels, *input_range(spec.log_mel))
+
+
+def _keras(network: Network) -> Any:
+    """The folded network as a tf_keras model of stock layers, which is what tensorflow-model-optimization takes."""
+    spec = network.spec
+    x = inputs = tf_keras.Input((spec.frames_used, spec.log_mel.bands, 1))
+    convolution = 0
+    for layer in spec.layers:
+        if isinstance(layer, Pool):
+            x = tf_keras.layers.MaxPool2D(layer.size)(x)
+            continue
+        x = tf_keras.layers.ZeroPadding2D((0, (layer.kernel[1] - 1) // 2))(x)
+        x = tf_keras.layers.Conv2D(layer.filters, layer.kernel, activation="relu", name=f"conv{convolution}")(x)
+        convolution += 1
+    x = tf_keras.layers.MaxPool2D(tuple(x.shape[1:3]))(x)
+    model = tf_keras.Model(inputs, tf_keras.layers.Flatten()(x))
+    for i, weights in enumerate(network.weights):
+        model.get_layer(f"conv{i}").set_weights(list(weights))
+    return model
+
+
+def _variables(student: Any, *ends: str) -> list[Any]:
+    return [next(w for w in student.weights if w.name.endswith(end)) for end in ends]
+
+
+def _set_ranges(student: Any, network: Network) -> None:
+    """Start the quantisers from the calibrated ranges: their own start is (-6, 6), and they move slowly."""
+    low, high = input_range(network.spec.log_mel)
+    for variable, value in zip(_variables(student, "quantize_layer_min:0", "quantize_layer_max:0"), (low, high)):
+        variable.assign(value)
+    for i, largest in enumerate(network.ranges or ()):
+        pair = _variables(student, f"quant_conv{i}/post_activation_min:0", f"quant_conv{i}/post_activation_max:0")
+        pair[0].assign(0.0)
+        pair[1].assign(largest)
+
+
+def _read(student: Any, network: Network) -> Network:
+    weights, ranges = [], []
+    for i, layer in enumerate(network.spec.convolutions):
+        assert isinstance(layer, Conv)
+        kernel, bias, largest = _variables(
+            student,
+            f"conv{i}/kernel:0",
+            f"conv{i}/bias:0",
+            f"quant_conv{i}/post_activation_max:0",
+        )
+        weights.append((kernel.numpy(), bias.numpy()))
+        ranges.append(float(largest.numpy()))
+    return Network(network.spec, tuple(weights), tuple(ranges))

@@ -1,0 +1,208 @@
+"""Audio in: dtype, channels, resampling, files.
+
+Everything downstream is defined on the signal after conversion: float32, mono, at the model's sample rate.
+soxr and soundfile are imported when first used, so that a device whose input already has the model's rate needs neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import AudioError, AudioTypeError, Error, OptionError
+
+Samples = NDArray[np.float32]
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; soxr and PortAudio agree on these in practice
+MOST_CHANNELS = 64
+
+
+class Mono(NamedTuple):
+    """What `to_mono` made, and what it had to count."""
+
+    samples: Samples  # [n]
+    clipped: int  # input values over full scale; they are kept as they are
+    non_finite: int  # input values that were NaN or infinite; they became zero
+
+
+def to_mono(audio: Any) -> Mono:
+    """Float32 mono from float32, float64 or int16 (divided by 32768), `[n]` or `[n, channels]` (mean of the channels).
+
+    AudioTypeError for any other type, AudioError for any other shape.
+    """
+    if not isinstance(audio, np.ndarray):
+        raise AudioTypeError(f"audio must be a NumPy array, got {type(audio).__name__}; convert it with numpy.asarray")
+    if audio.dtype not in (np.float32, np.float64, np.int16):
+        raise AudioTypeError(
+            f"audio must be float32 or float64 (full scale 1.0) or int16 (full scale 32768), got {audio.dtype}; "
+            "scale it and convert it with audio.astype"
+        )
+    if audio.ndim not in (1, 2):
+        raise AudioError(f"audio must have shape [n] or [n, channels], got {list(audio.shape)}")
+    if audio.ndim == 2 and not 1 <= audio.shape[1] <= MOST_CHANNELS:
+        raise AudioError(
+            f"audio of shape {list(audio.shape)} would have {audio.shape[1]} channels, expected 1 to {MOST_CHANNELS}; "
+            "if it is [channels, n], transpose it"
+        )
+    x = audio.astype(np.float32) / np.float32(32768) if audio.dtype == np.int16 else _to_float32(audio)
+    finite = np.isfinite(x)
+    non_finite = x.size - int(np.count_nonzero(finite))
+    if non_finite:
+        x = np.where(finite, x, np.float32(0))
+    clipped = int(np.count_nonzero(np.abs(x) > 1))
+    if x.ndim == 2:
+        # Channel by channel: NumPy's own mean may add in another order for another memory layout.
+        total = x[:, 0]
+        for channel in range(1, x.shape[1]):
+            total = total + x[:, channel]
+        x = total / np.float32(x.shape[1])
+    return Mono(np.ascontiguousarray(x), clipped, non_finite)
+
+
+def _to_float32(audio: NDArray[Any]) -> Samples:
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is counted as non-finite
+        return audio.astype(np.float32)
+
+
+def check_rate(sample_rate: object) -> int:
+    """A sample rate in Hz as an int; OptionError unless it is a whole number in a possible range."""
+    if isinstance(sample_rate, (int, float, np.integer, np.floating)) and not isinstance(sample_rate, bool):
+        whole = float(sample_rate)
+        if LOWEST_RATE <= whole <= HIGHEST_RATE and whole == int(whole):
+            return int(whole)
+    raise OptionError(
+        f"sample_rate must be a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}, got {sample_rate!r}"
+    )
+
+
+def _soxr() -> Any:
+    try:
+        import soxr
+    except ImportError as error:
+        raise Error(
+            f"resampling needs the package soxr ({error}); install it, or bring audio at the model's own rate"
+        ) from error
+    return soxr
+
+
+class Resampler:
+    """soxr's streaming resampler at its "HQ" setting, float32 mono; any chunking gives the same bits."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self._stream = _soxr().ResampleStream(source, target, 1, dtype="float32")
+        self.delay = resampler_delay(source, target)  # seconds
+
+    def push(self, samples: Samples) -> Samples:
+        """The output that is ready after these samples, float32 [m]."""
+        return np.asarray(self._stream.resample_chunk(samples), np.float32)
+
+    def flush(self) -> Samples:
+        """The rest of the output, float32 [m]."""
+        return np.asarray(self._stream.resample_chunk(np.zeros(0, np.float32), last=True), np.float32)
+
+    def clear(self) -> None:
+        """As new."""
+        self._stream.clear()
+
+
+@functools.lru_cache
+def resampler_delay(source: int, target: int) -> float:
+    """The longest that soxr holds back output, in seconds: found by pushing 10 ms at a time.
+
+    soxr filters in blocks; how much is pending goes up and down between them.
+    """
+    stream = _soxr().ResampleStream(source, target, 1, dtype="float32")
+    chunk = np.zeros(max(1, source // 100), np.float32)
+    longest = 0.0
+    for _ in range(200):
+        stream.resample_chunk(chunk)
+        longest = max(longest, stream.delay())
+    return longest / target
+
+
+class AudioFile:
+    """An audio file, read in blocks; a context manager.
+
+    Attributes: sample_rate (Hz), channels, frames (samples per channel).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            import soundfile
+        except (ImportError, OSError) as error:  # OSError: libsndfile itself is missing
+            raise Error(f"reading audio files needs the package soundfile ({error}); install it") from error
+        if not self.path.is_file():
+            raise AudioError(f"{self.path}: no such file" if not self.path.exists() else f"{self.path}: not a file")
+        try:
+            _refuse_truncated_wav(self.path)
+            self._file = soundfile.SoundFile(str(self.path))
+        except (soundfile.SoundFileError, OSError) as error:
+            raise AudioError(
+                f"{self.path}: not a readable audio file ({error}); WAV, FLAC, OGG, MP3 and AIFF are read"
+            ) from error
+        self.sample_rate = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
+        self.frames = int(self._file.frames)
+        self._error = soundfile.SoundFileError
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """Float32 [size, channels] after each other, the last one shorter; AudioError if the file ends too early."""
+        done = 0
+        while True:
+            try:
+                block: Samples = self._file.read(size, dtype="float32", always_2d=True)
+            except self._error as error:
+                raise AudioError(f"{self.path}: unreadable after {done / self.sample_rate:.2f} s ({error})") from error
+            if not len(block):
+                break
+            done += len(block)
+            yield block
+        if done < self.frames:
+            raise AudioError(
+                f"{self.path}: truncated, {done / self.sample_rate:.2f} s of {self.frames / self.sample_rate:.2f} s"
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_file(path: str | os.PathLike[str]) -> AudioFile:
+    """Open whatever libsndfile reads; AudioError if it cannot."""
+    return AudioFile(path)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Samples, int]:
+    """A whole file: float32 [n, channels] and its sample rate in Hz."""
+    with open_file(path) as file:
+        blocks = list(file.blocks(1 << 20))
+        return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), np.float32), file.sample_rate
+
+
+def _refuse_truncated_wav(path: Path) -> None:
+    """libsndfile shortens a truncated WAV without a word; its RIFF header still says how long it was."""
+    with path.open("rb") as file:
+        header = file.read(12)
+    if len(header) == 12 and header[:4] == b"RIFF" and header[8:] == b"WAVE":
+        (size,) = struct.unpack("<I", header[4:8])
+        actual = path.stat().st_size - 8
+        # 0 and the largest value are what recorders write that do not know the length yet.
+        if size not in (0, 0xFFFFFFFF) and actual < size:
+            raise AudioError(f"{path}: truncated, {actual + 8} bytes of {size + 8}")

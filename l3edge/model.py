@@ -1,0 +1,136 @@
+"""Models: find one, load it, embed with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import model_file
+from .engine import Engine, Network
+from .errors import UnknownModelError
+from .spec import Spec
+from .stream import Result, Stream
+
+if TYPE_CHECKING:
+    from .microphone import Microphone
+
+# Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
+BUILT_IN = ("edge-m-1",)
+DEFAULT = "edge-m"
+FOLDER = Path(__file__).parent / "models"
+
+
+def models() -> list[str]:
+    """Names of the built-in models, with their versions."""
+    return list(BUILT_IN)
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    engine: str = "auto",
+    threads: int = 1,
+    delegate: str | None = None,
+) -> Model:
+    """Load a model: the default (None), a built-in name ("edge-m-1"; "edge-m" is its newest), or a path to a .tflite.
+
+    engine: "auto" (the first of the following that is installed), "litert", "tflite_runtime".
+    threads: of the engine; they do not change a bit of the result.
+    delegate: path of a library with a TFLite external delegate.
+    Raises UnknownModelError, ModelFileError, EngineError, OptionError.
+    """
+    return Model(model_file.read(find(model)), engine, threads, delegate)
+
+
+def find(model: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a model by name or path; UnknownModelError if there is none."""
+    name = DEFAULT if model is None else os.fspath(model)
+    versions = [built_in for built_in in BUILT_IN if name in (built_in, built_in.rpartition("-")[0])]
+    if versions:
+        return FOLDER / f"{versions[-1]}.tflite"
+    if Path(name).is_file():
+        return Path(name)
+    raise UnknownModelError(
+        f"no model {name!r}: neither a file nor a built-in model; the built-in models are {', '.join(BUILT_IN)}"
+    )
+
+
+class Model:
+    """An embedding model, loaded. May be shared by threads.
+
+    Attributes: spec (its numbers), name, path, metadata (what its file says of itself).
+    """
+
+    def __init__(
+        self, file: model_file.ModelFile, engine: str = "auto", threads: int = 1, delegate: str | None = None
+    ) -> None:
+        self._file = file
+        self.network = Network(file, engine, threads, delegate)
+
+    @property
+    def spec(self) -> Spec:
+        """The model's numbers: sample_rate (Hz), window and hop (samples), embedding_size, ..."""
+        return self._file.spec
+
+    @property
+    def name(self) -> str:
+        """The model's name for people."""
+        return self._file.name
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self._file.path
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The file's `l3edge.json`."""
+        return self._file.metadata
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """SHA-256 of the model file, hexadecimal."""
+        return self._file.sha256()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine it runs on: name and version."""
+        return self.network.engine
+
+    def __repr__(self) -> str:
+        return f"<l3edge model {self.name}, {self.spec.embedding_size} values, on {self.engine.name}>"
+
+    def embed(self, audio: Any, sample_rate: int, hop: float = 0.1, center: bool = False) -> Result:
+        """Embeddings of a whole signal.
+
+        audio: float32, float64 (full scale 1.0) or int16, shape [n] or [n, channels].
+        sample_rate: Hz.
+        hop: seconds between windows, a multiple of the model's step (0.1 s).
+        center: put half a window of zeros in front, so that the first time is 0.0.
+        Returns float32 [t, embedding_size] and the centres of the windows, float64 [t], in seconds;
+        t = 1 + ceil(max(0, n - window) / hop) at the model's rate, and 0 for an empty signal.
+        """
+        stream = self.stream(sample_rate, hop, center)
+        parts = [stream.push(audio), stream.flush()]
+        return np.concatenate([e for e, _ in parts]), np.concatenate([t for _, t in parts])
+
+    def stream(self, sample_rate: int, hop: float = 0.1, center: bool = False) -> Stream:
+        """A new stream, for a signal that arrives in pieces; arguments as in `embed`."""
+        return Stream(self.network, self.spec, sample_rate, hop, center)
+
+    def listen(self, microphone: Microphone, hop: float = 0.1) -> Iterator[tuple[NDArray[np.float32], float]]:
+        """Embeddings of what a microphone hears, one (embedding [embedding_size], time in seconds) a hop.
+
+        Time zero is the first sample heard. Where samples were lost, no window spans the gap.
+        """
+        stream = self.stream(microphone.sample_rate, hop)
+        for block in microphone:
+            stream.skip(block.lost)
+            embeddings, times = stream.push(block.samples)
+            for embedding, time in zip(embeddings, times, strict=True):
+                yield embedding, float(time)

@@ -1,0 +1,54 @@
+"""Writes tests/data/stub-int8.tflite and stub-float32.tflite: a few kB each, random weights, real graphs.
+
+    python -m tests.make_stub
+
+They are what the SDK's tests run on where there is no TensorFlow; a test checks that this script still makes them.
+Two frame steps are covered: one column a hop (int8) and two (float32).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from l3edge import frontend, model_file
+from l3edge.spec import LogMel, Spec
+
+DATA = Path(__file__).parent / "data"
+SPECS = {
+    "int8": Spec("stub", (4, 4, 6, 8), LogMel(bands=8)),
+    "float32": Spec("stub", (4, 4, 6, 8), LogMel(bands=8, frame_step=100)),
+}
+
+
+def make(kind: str, path: Path) -> None:
+    """Write one of the two stubs."""
+    from export import convert, graph, quantise
+
+    spec = SPECS[kind]
+    rng = np.random.default_rng(20261120)
+    weights, inputs = [], 1
+    for layer in spec.convolutions:
+        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters))
+        weights.append((kernel.astype(np.float32), rng.normal(0, 0.2, layer.filters).astype(np.float32)))
+        inputs = layer.filters
+    network = graph.Network(spec, tuple(weights))
+    if kind == "int8":
+        levels = 10 ** rng.uniform(-3, 0, (64, 1))
+        noise = (rng.normal(size=(64, spec.window)) * levels).astype(np.float32)
+        network = quantise.calibrate(network, frontend.log_mel(noise, spec.log_mel)[:, : spec.frames_used, :, None])
+    metadata = {
+        "name": f"stub-{kind}",
+        "spec": spec.to_json(),
+        "recipe": "int8_ptq" if kind == "int8" else "float32",
+        "parity": {},
+        "provenance": {"weights": "random, tests/make_stub.py", "licence": "MIT"},
+    }
+    model_file.write(path, convert.convert(network), metadata)
+
+
+if __name__ == "__main__":
+    DATA.mkdir(exist_ok=True)
+    for kind in SPECS:
+        make(kind, DATA / f"stub-{kind}.tflite")

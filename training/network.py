@@ -1,0 +1,113 @@
+"""The one convolution stack: audio tower, image tower, and the fusion that joins them for training.
+
+Arandjelovic & Zisserman 2017 ("Look, Listen and Learn"), section 3.1 and figure 2: blocks of two 3x3
+convolutions, each with batch normalisation and ReLU, 2x2 max pools between blocks, and a maximum over what is
+left. The audio tower is "valid" in time, so that an output column depends on its receptive field alone. The
+fusion is concatenation, a fully connected layer with ReLU, and two logits.
+
+A tower is a table of layers (`l3edge.spec`) and one loop; another network is another table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l3edge.spec import Layer, Pool, Spec, l3_stack
+
+from .backend import tf_keras
+
+# Runs of a few hundred steps need statistics that follow the weights; Keras' 0.99 would lag behind them.
+BATCH_NORM_MOMENTUM = 0.9
+BATCH_NORM_EPSILON = 1e-3
+
+
+def stack(x: Any, layers: Sequence[Layer], padding: str) -> Any:
+    """Apply the rows of a layer table to x, float32 [b, time, frequency, channels].
+
+    padding: "same", or "time-valid" for none in time and "same" in frequency.
+    """
+    convolutions = pools = 0
+    for layer in layers:
+        if isinstance(layer, Pool):
+            pools += 1
+            x = tf_keras.layers.MaxPool2D(layer.size, name=f"pool{pools}")(x)
+            continue
+        convolutions += 1
+        if padding == "time-valid":
+            side = (layer.kernel[1] - 1) // 2
+            x = tf_keras.layers.ZeroPadding2D((0, side), name=f"pad{convolutions}")(x)
+        x = tf_keras.layers.Conv2D(
+            layer.filters,
+            layer.kernel,
+            padding="same" if padding == "same" else "valid",
+            use_bias=False,  # batch normalisation has one
+            kernel_initializer="he_normal",
+            name=f"conv{convolutions}",
+        )(x)
+        x = tf_keras.layers.BatchNormalization(
+            momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"bn{convolutions}"
+        )(x)
+        x = tf_keras.layers.ReLU(name=f"relu{convolutions}")(x)
+    return x
+
+
+def audio_tower(spec: Spec) -> tf_keras.Model:
+    """Log-mel of a window -> its embedding.
+
+    Input float32 [b, spec.frames_used, bands, 1], natural log; output float32 [b, spec.embedding_size], >= 0.
+    """
+    inputs = tf_keras.Input((spec.frames_used, spec.log_mel.bands, 1), name="log_mel")  # [b, 76, 64, 1]
+    x = stack(inputs, spec.layers, "time-valid")  # [b, 2, 8, 256]: the window's output columns
+    x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 256]
+    return tf_keras.Model(inputs, x, name="audio")
+
+
+def image_tower(spec: Spec) -> tf_keras.Model:
+    """RGB picture -> its embedding.
+
+    Input float32 [b, size, size, 3] in [-1, 1]; output float32 [b, spec.image.filters[-1]], >= 0.
+    """
+    inputs = tf_keras.Input((spec.image.size, spec.image.size, 3), name="rgb")  # [b, 64, 64, 3]
+    x = stack(inputs, l3_stack(spec.image.filters), "same")  # [b, 8, 8, 128]
+    x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 128]
+    return tf_keras.Model(inputs, x, name="image")
+
+
+def fusion(spec: Spec) -> tf_keras.Model:
+    """(image embedding, audio embedding) -> logits, float32 [b, 2]; class 1: they belong together."""
+    image = tf_keras.Input((spec.image.filters[-1],), name="image_embedding")
+    audio = tf_keras.Input((spec.embedding_size,), name="audio_embedding")
+    x = tf_keras.layers.Concatenate(name="concatenate")([image, audio])  # [b, 128 + 256]
+    x = tf_keras.layers.Dense(spec.fusion, activation="relu", kernel_initializer="he_normal", name="fc1")(x)
+    return tf_keras.Model([image, audio], tf_keras.layers.Dense(2, name="fc2")(x), name="fusion")  # [b, 2]
+
+
+def avc_model(spec: Spec) -> tf_keras.Model:
+    """Audio-visual correspondence, (image, log-mel) -> logits [b, 2]; layers "image", "audio", "fusion"."""
+    towers = [image_tower(spec), audio_tower(spec)]
+    inputs = [tf_keras.Input(tower.input_shape[1:], name=tower.input_names[0]) for tower in towers]
+    embeddings = [tower(x) for tower, x in zip(towers, inputs, strict=True)]
+    return tf_keras.Model(inputs, fusion(spec)(embeddings), name="avc")
+
+
+def folded(audio_tower: tf_keras.Model) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The tower's convolutions for inference, batch normalisation folded in: relu(conv(x, kernel) + bias).
+
+    Returns (kernel [time, frequency, inputs, filters], bias [filters]), float32, a pair for each row of
+    spec.convolutions.
+    """
+    pairs = []
+    names = {layer.name for layer in audio_tower.layers}
+    number = 1
+    while f"conv{number}" in names:
+        kernel = np.asarray(audio_tower.get_layer(f"conv{number}").kernel, np.float64)
+        norm = audio_tower.get_layer(f"bn{number}")
+        gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
+        scale = gamma / np.sqrt(variance + norm.epsilon)
+        pairs.append(((kernel * scale).astype(np.float32), (beta - mean * scale).astype(np.float32)))
+        number += 1
+    return pairs
