@@ -95,12 +95,11 @@ def _variables(student: Any, *ends: str) -> list[Any]:
 def _set_ranges(student: Any, network: Network) -> None:
     """Start the quantisers from the calibrated ranges: their own start is (-6, 6), and they move slowly."""
     low, high = input_range(network.spec.log_mel)
-    for variable, value in zip(_variables(student, "quantize_layer_min:0", "quantize_layer_max:0"), (low, high)):
-        variable.assign(value)
-    for i, largest in enumerate(network.ranges or ()):
-        pair = _variables(student, f"quant_conv{i}/post_activation_min:0", f"quant_conv{i}/post_activation_max:0")
-        pair[0].assign(0.0)
-        pair[1].assign(largest)
+    limits = {"quantize_layer": (low, high)}
+    limits |= {f"quant_conv{i}/post_activation": (0.0, largest) for i, largest in enumerate(network.ranges or ())}
+    for name, pair in limits.items():
+        for variable, value in zip(_variables(student, f"{name}_min:0", f"{name}_max:0"), pair, strict=True):
+            variable.assign(value)
 
 
 def _read(student: Any, network: Network) -> Network:

@@ -1,7 +1,7 @@
 """Audio in: dtype, channels, resampling, files.
 
 Everything downstream is defined on the signal after conversion: float32, mono, at the model's sample rate.
-soxr and soundfile are imported when first used, so that a device whose input already has the model's rate needs neither.
+soxr and soundfile are imported when first used: a device whose input already has the model's rate needs neither.
 """
 
 from __future__ import annotations

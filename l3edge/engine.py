@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import platform
+import re
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +63,21 @@ def find(name: str = "auto") -> Engine:
         except EngineError as error:
             refusals.append(str(error))
     raise EngineError("; ".join(refusals))
+
+
+def cpu_kind() -> str:
+    """The kind of CPU as far as it decides which kernels an engine picks, such as "x86_64-avx512vnni" or "aarch64".
+
+    Within a kind the same file, sound and engine version give the same bits (contract C7).
+    """
+    machine = platform.machine().lower()
+    try:
+        flags = set(re.findall(r"[a-z0-9_]+", Path("/proc/cpuinfo").read_text()))
+    except OSError:
+        return machine
+    known = {"x86_64": ("avx512_vnni", "avx512bw", "avx_vnni", "avx2"), "aarch64": ("i8mm", "asimddp")}
+    feature = next((f for f in known.get(machine, ()) if f in flags), "")
+    return f"{machine}-{feature.replace('_', '')}" if feature else machine
 
 
 def _import(name: str) -> Engine:
@@ -115,7 +133,9 @@ class Network:
         self.dtype = np.dtype(outputs["columns"]["dtype"])
         self.scale, self.zero_point = _quantization(outputs["columns"])
         if (self.dtype, self.scale != 0) not in ((np.dtype(np.int8), True), (np.dtype(np.float32), False)):
-            raise ModelFileError(f"{file.path}: output is {self.dtype} with scale {self.scale}: expected int8 or float32")
+            raise ModelFileError(
+                f"{file.path}: output is {self.dtype} with scale {self.scale}, expected int8 with or float32 without"
+            )
 
     def _open(self) -> Any:
         module = self.engine.interpreter

@@ -32,7 +32,8 @@ class Ops(NamedTuple):
 
 def _magnitude(x: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     # float64 on purpose: NumPy 1 transforms in float64 and NumPy 2 in the input's precision; so both agree.
-    return np.abs(np.fft.rfft(x.astype(np.float64), n)).astype(np.float32)
+    magnitude: NDArray[np.float32] = np.abs(np.fft.rfft(x.astype(np.float64), n)).astype(np.float32)
+    return magnitude
 
 
 NUMPY = Ops(np.reshape, np.concatenate, _magnitude, np.log)

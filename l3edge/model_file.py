@@ -20,6 +20,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def _metadata(path: Path) -> dict[str, Any]:
             f"{path}: no {MEMBER} inside, so not an l3edge model or a truncated one; "
             "`python -m export` writes it into every model it makes"
         ) from error
-    except (OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zipfile.zlib.error) as error:
+    except (OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise ModelFileError(f"{path}: {MEMBER} inside is damaged ({error})") from error
     if len(text) > MOST_METADATA:
         raise ModelFileError(f"{path}: {MEMBER} inside is larger than {MOST_METADATA} bytes")

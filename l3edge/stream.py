@@ -42,9 +42,8 @@ def hop_steps(hop: float, spec: Spec) -> int:
         raise OptionError(f"hop must be a number of seconds, a multiple of {step:g}; got {hop!r}")
     steps = round(float(hop) / step)
     if steps < 1 or abs(steps * step - hop) > 1e-9:
-        raise OptionError(
-            f"hop must be a multiple of the model's step of {step:g} s, got {hop!r}; the nearest is {max(1, steps) * step:g}"
-        )
+        nearest = max(1, steps) * step
+        raise OptionError(f"hop must be a multiple of the model's step of {step:g} s, got {hop!r}; use {nearest:g}")
     return steps
 
 

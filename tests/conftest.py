@@ -1,0 +1,49 @@
+"""What several test files share: which engines are here, the models to test on, and a header that says so."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import l3edge
+from l3edge import engine
+
+DATA = Path(__file__).parent / "data"
+STUBS = [DATA / "stub-int8.tflite", DATA / "stub-float32.tflite"]
+
+
+def _usable_engines() -> list[str]:
+    usable = []
+    for name in engine.installed():
+        try:
+            engine.find(name)
+        except l3edge.EngineError:
+            continue
+        usable.append(name)
+    return usable
+
+
+ENGINES = _usable_engines()
+
+
+def pytest_report_header() -> str:
+    found = [engine.find(name) for name in ENGINES]
+    return f"engines: {[f'{e.name} {e.version}' for e in found]}, numpy {np.__version__}, {platform.machine()}"
+
+
+@pytest.fixture(params=ENGINES)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=STUBS, ids=[path.stem for path in STUBS])
+def stub_path(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture
+def stub(stub_path: Path, engine_name: str) -> l3edge.Model:
+    return l3edge.load(stub_path, engine=engine_name)
