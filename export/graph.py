@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from l3edge import frontend
 from l3edge.spec import Conv, LogMel, Pool, Spec
 from training.backend import tf
-from training.tf_ops import TF_OPS
+from training.tf_ops import GRAPH_OPS
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -98,7 +98,7 @@ def _pool(x: Any, size: tuple[int, int]) -> Any:
 
 
 def _log_mel(samples: Any, network: Network, quantise: _Quantiser) -> Any:
-    mel = frontend.log_mel(samples, network.spec.log_mel, TF_OPS)  # [frames, bands]
+    mel = frontend.log_mel(samples, network.spec.log_mel, GRAPH_OPS)  # [frames, bands]
     return quantise.input(mel[tf.newaxis, ..., tf.newaxis], 0)  # [1, frames, bands, 1]
 
 

@@ -53,21 +53,25 @@ def to_mono(audio: Any) -> Mono:
             "if it is [channels, n], transpose it"
         )
     x = audio.astype(np.float32) / np.float32(32768) if audio.dtype == np.int16 else _to_float32(audio)
-    finite = np.isfinite(x)
-    non_finite = x.size - int(np.count_nonzero(finite))
-    if non_finite:
+    clipped = non_finite = 0
+    magnitude = np.abs(x)
+    if magnitude.size and not magnitude.max() <= 1:  # also true of NaN; counting every block would cost more
+        finite = np.isfinite(x)
+        non_finite = x.size - int(np.count_nonzero(finite))
         x = np.where(finite, x, np.float32(0))
-    clipped = int(np.count_nonzero(np.abs(x) > 1))
+        clipped = int(np.count_nonzero(finite & (magnitude > 1)))
     if x.ndim == 2:
         # Channel by channel: NumPy's own mean may add in another order for another memory layout.
         total = x[:, 0]
         for channel in range(1, x.shape[1]):
             total = total + x[:, channel]
         x = total / np.float32(x.shape[1])
-    return Mono(np.ascontiguousarray(x), clipped, non_finite)
+    return Mono(x, clipped, non_finite)
 
 
 def _to_float32(audio: NDArray[Any]) -> Samples:
+    if audio.dtype == np.float32:
+        return audio
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is counted as non-finite
         return audio.astype(np.float32)
 

@@ -6,6 +6,7 @@ output. State goes in and comes out as tensors, so one network serves any number
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
@@ -136,10 +137,15 @@ class Network:
             raise ModelFileError(
                 f"{file.path}: output is {self.dtype} with scale {self.scale}, expected int8 with or float32 without"
             )
+        # Every int8 value's float32, in the order of its bits as uint8.
+        levels = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32)
+        self._levels = (levels - np.float32(self.zero_point)) * np.float32(self.scale)
 
     def _open(self) -> Any:
         module = self.engine.interpreter
         try:
+            if self._delegate:
+                ctypes.CDLL(self._delegate)  # a missing one makes `load_delegate` fail twice, once in its destructor
             delegates = [module.load_delegate(self._delegate)] if self._delegate else None
         except (ValueError, OSError, RuntimeError) as error:
             raise EngineError(f"delegate {self._delegate!r} does not load in {self.engine.name}: {error}") from error
@@ -205,7 +211,8 @@ class Network:
         """Float32 values of an output."""
         if self.dtype == np.float32:
             return values.astype(np.float32, copy=False)
-        return (values.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+        made: NDArray[np.float32] = self._levels[values.view(np.uint8)]
+        return made
 
 
 def _quantization(details: dict[str, Any]) -> tuple[float, int]:

@@ -290,10 +290,9 @@ class Spec:
     def from_json(cls, document: object) -> Spec:
         """The spec in a JSON object; ModelFileError names what is missing, unknown or impossible."""
         values = _fields(cls, document, "spec")
-        values["log_mel"] = LogMel(**_fields(LogMel, values["log_mel"], "spec.log_mel"))
-        image = _fields(ImageTower, values["image"], "spec.image")
-        values["image"] = ImageTower(**image)
         try:
+            values["log_mel"] = LogMel(**_fields(LogMel, values["log_mel"], "spec.log_mel"))
+            values["image"] = ImageTower(**_fields(ImageTower, values["image"], "spec.image"))
             return cls(**values)
         except OptionError as error:
             raise ModelFileError(f"the spec contradicts itself: {error}") from error

@@ -54,6 +54,9 @@ class Stream:
         self._network, self._spec, self._center = network, spec, bool(center)
         self.sample_rate = audio.check_rate(sample_rate)
         self._steps_per_hop = hop_steps(hop, spec)
+        # Derived numbers, looked up once: deriving them every hop would cost as much as a small network.
+        self._hop, self._read, self._columns = spec.hop, spec.step_samples, spec.columns
+        self._steps_per_window = spec.steps_per_window
         self._resampler = (
             audio.Resampler(self.sample_rate, spec.sample_rate) if self.sample_rate != spec.sample_rate else None
         )
@@ -137,22 +140,23 @@ class Stream:
             self._begin((self.counts.samples + self.counts.lost) / self.sample_rate, 0)
 
     def _advance(self, x: NDArray[np.float32]) -> Result:
-        spec, network = self._spec, self._network
+        network, spec = self._network, self._spec
         self._total += len(x)
         pending = np.concatenate([self._pending, x]) if len(x) else self._pending
         rows, times, begin = [], [], 0
-        while self._total >= spec.hop * (self._step + 1):
-            columns = network.step(pending[begin : begin + spec.step_samples], self._states)
-            self._ring = np.concatenate([self._ring, columns])[-len(self._ring) :]
+        while self._total >= self._hop * (self._step + 1):
+            columns = network.step(pending[begin : begin + self._read], self._states)
+            self._ring[: -len(columns)] = self._ring[len(columns) :]
+            self._ring[-len(columns) :] = columns
             self._step += 1
-            begin += spec.hop
-            complete = self._step - spec.steps_per_window  # the window, in steps, that this step completes
+            begin += self._hop
+            complete = self._step - self._steps_per_window  # the window, in steps, that this step completes
             if complete == self._window * self._steps_per_hop:
-                rows.append(self._ring[: spec.columns].max(axis=0))
-                centre = complete * spec.hop + spec.window // 2 - self._zeros
+                rows.append(self._ring[: self._columns].max(axis=0))
+                centre = complete * self._hop + spec.window // 2 - self._zeros
                 times.append(self._origin + centre / spec.sample_rate)
                 self._window += 1
         self._pending = pending[begin:].copy() if begin else pending
         if not rows:
             return np.zeros((0, spec.embedding_size), np.float32), np.zeros(0, np.float64)
-        return network.dequantize(np.stack(rows)), np.array(times, np.float64)
+        return network.dequantize(np.array(rows)), np.array(times, np.float64)
