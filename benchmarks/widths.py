@@ -1,0 +1,76 @@
+"""What a width and a frame step cost: the measurements behind the presets.
+
+    python -m benchmarks.widths [--hops N]
+
+Each candidate is exported int8 with random weights (weights change neither time nor size) and timed as in
+`benchmarks.latency`, in one run: candidates take turns within a round, so what disturbs the machine disturbs them
+all. Needs the `train` extra, for the converter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import l3edge
+from export import convert, graph
+from l3edge import model_file
+from l3edge.spec import PRESETS, LogMel, Spec
+
+from .latency import bare_step, timed
+from .machine import describe
+
+HALVES = ((12, 24, 48, 96), (16, 32, 64, 128), (20, 40, 80, 160), (24, 48, 96, 192), (32, 64, 128, 256))
+CANDIDATES = (
+    *(Spec("", filters) for filters in (*HALVES, (40, 80, 160, 320), (48, 96, 192, 384), (64, 128, 256, 512))),
+    *(Spec("", filters, LogMel(frame_step=100)) for filters in HALVES),
+)
+
+
+def random_network(spec: Spec) -> graph.Network:
+    """He-normal weights; every activation range 6."""
+    rng = np.random.default_rng(0)
+    weights, inputs = [], 1
+    for layer in spec.convolutions:
+        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters))
+        weights.append((kernel.astype(np.float32), np.zeros(layer.filters, np.float32)))
+        inputs = layer.filters
+    return graph.Network(spec, tuple(weights), (6.0,) * len(weights))
+
+
+def main() -> None:
+    """Export the candidates, time them, print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.widths", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--hops", type=int, default=300, help="rounds to time (default: %(default)s)")
+    arguments = parser.parse_args()
+    presets = {(spec.filters, spec.log_mel): name for name, spec in PRESETS.items()}
+    models, stages = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, spec in enumerate(CANDIDATES):
+            path = Path(folder) / f"{i}.tflite"
+            metadata = {"name": "", "spec": spec.to_json(), "recipe": "int8_ptq", "parity": {}, "provenance": {}}
+            model_file.write(path, convert.convert(random_network(spec)), metadata)
+            model = l3edge.load(path)
+            sound = np.random.default_rng(1).normal(0, 0.1, spec.window).astype(np.float32)
+            stages.append((bare_step(model, sound[: spec.step_samples]), lambda m=model, x=sound: m.network.window(x)))
+            models.append((model, path.stat().st_size))
+        times = np.array([[[timed(f) for f in pair] for pair in stages] for _ in range(arguments.hops)])
+    step, window = np.median(times[len(times) // 10 :], axis=0).T
+    base = step[list(CANDIDATES).index(Spec("", PRESETS["edge-m"].filters))]
+    print("Machine: " + ", ".join(f"{key} {value}" for key, value in describe(models[0][0].engine).items()), "\n")
+    print("| filters | frame step | MMAC a hop | step, edge-m = 1 | step µs | window / step | GMAC/s | kB | preset |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    for (model, size), a, b in zip(models, step, window, strict=True):
+        spec = model.spec
+        print(
+            f"| {'-'.join(map(str, spec.filters))} | {1000 * spec.log_mel.frame_step / spec.sample_rate:g} ms "
+            f"| {spec.macs_per_hop / 1e6:.1f} | {a / base:.2f} | {a:.0f} | {b / a:.1f} "
+            f"| {spec.macs_per_hop / a / 1000:.0f} | {size / 1000:.0f} | {presets.get((spec.filters, spec.log_mel), '')} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
