@@ -18,7 +18,7 @@ import l3edge
 from l3edge import audio, frontend, model_file
 from training import shards
 from training.backend import tf, tf_keras
-from training.cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from training.cli import HelpFormatter, positive_float, positive_int, run
 from training.network import folded
 from training.pretrain import Run, load_run
 
@@ -80,7 +80,7 @@ def quantised(trained: Run, data: Path, arguments: argparse.Namespace) -> Networ
         return network
     from tqdm import tqdm
 
-    with tqdm(total=arguments.steps, desc="quantisation-aware fine-tuning", unit="step") as bar:
+    with tqdm(total=arguments.steps, desc="quantisation-aware fine-tuning", unit=" steps", disable=None) as bar:
 
         def progress(step: int, loss: float) -> None:
             bar.update()
@@ -195,7 +195,9 @@ def main() -> None:
     """Parse and export."""
     arguments = parser().parse_args()
     if not arguments.output.parent.is_dir():
-        raise TrainingError(f"{arguments.output.parent}: no such directory for the output")
+        raise ExportError(f"{arguments.output.parent}: no such directory for the output")
+    if arguments.output.exists() and not arguments.output.is_file():
+        raise ExportError(f"{arguments.output}: exists and is not a regular file")
     export(arguments)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
+
+from absl import logging
 
 from training.backend import tf
 
@@ -16,7 +17,7 @@ def convert(network: Network) -> bytes:
     Int8 models take and give their states and outputs as int8; the waveform is float32 in both.
     """
     made = module(network)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # the converter's advice is about models unlike this one
+    logging.set_verbosity(logging.ERROR)  # the converter's advice is about models unlike this one
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(made, folder, signatures={"stream": made.stream, "window": made.window})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["stream", "window"])

@@ -1,0 +1,227 @@
+"""The command `l3edge`: options, exit status, and the commands that only tell.
+
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed (one line says why),
+2 bad usage, 130 ended by Ctrl-C, after what had been heard was flushed (143: the same by SIGTERM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__, commands, doctor, model_file
+from .errors import Error, MicrophoneError, OptionError
+from .microphone import device_list
+from .model import find, models
+from .results import FORMATS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if not hasattr(args, "run"):
+        parser.print_help()
+        return 0
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read us has read enough, as `| head` does
+        _discard_stdout()
+        return 0
+    except OptionError as error:
+        print(f"l3edge: error: {commands.describe(error)}", file=sys.stderr)
+        return 2
+    except (Error, OSError) as error:
+        if isinstance(error, OSError):
+            _discard_stdout()  # standard output may be what failed: do not fail again at exit
+        print(f"l3edge: error: {commands.describe(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("l3edge: interrupted", file=sys.stderr)
+        return 130
+
+
+def _discard_stdout() -> None:
+    """Let what is still buffered go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "positive number"  # argparse says "invalid positive number value: '-1'"
+
+
+def _device(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="l3edge", description="Exact streaming audio embeddings on cheap hardware.")
+    parser.add_argument("--version", action="version", version=f"l3edge {__version__}")
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", metavar="M", help="built-in name or path of a .tflite (default: the embedded model)")
+    model.add_argument(
+        "--engine", default="auto", choices=["auto", "litert", "tflite_runtime", "edgetpu"], help="(default: auto)"
+    )
+    model.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine (default: 1)")
+    model.add_argument("--delegate", metavar="LIB", help="path of a TFLite external delegate library")
+    model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
+    model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
+
+    stream = sub.add_parser(
+        "stream",
+        parents=[model],
+        help="embed a microphone, a file or standard input as it comes",
+        description="Embed sound as it comes: the default microphone, unless --input or --device says otherwise. "
+        "In a terminal a live view is shown; elsewhere, or with --format, there is a line for each embedding.",
+    )
+    stream.add_argument("--input", metavar="FILE", help="an audio file, or - for raw PCM on standard input")
+    stream.add_argument("--device", type=_device, metavar="D", help="microphone: index or part of its name")
+    stream.add_argument("--duration", type=_positive, metavar="S", help="stop after so many seconds of sound")
+    stream.add_argument("--format", choices=FORMATS, help="of the lines (default: text)")
+    stream.add_argument("--output", type=Path, metavar="F", help="write the lines there; it appears when complete")
+    stream.add_argument("--realtime", action="store_true", help="do not read --input faster than it would sound")
+    stream.add_argument("--record", type=Path, metavar="WAV", help="keep what is heard, as float32 WAV")
+    stream.add_argument("--rate", type=int, metavar="HZ", help="of standard input, or asked of the microphone")
+    stream.add_argument("--channels", type=int, metavar="N", help="of standard input (default: 1) or the microphone")
+    stream.add_argument("--dtype", choices=["int16", "float32"], help="of standard input (default: int16)")
+    stream.set_defaults(run=_stream)
+
+    embed = sub.add_parser(
+        "embed",
+        parents=[model],
+        help="embed audio files into .npz files",
+        description="Embed each FILE into an .npz file with embeddings, times, and the identity of the model.",
+    )
+    embed.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    embed.add_argument("--output", type=Path, metavar="DIR", help="folder of the .npz files (default: beside FILE)")
+    embed.set_defaults(run=commands.embed)
+
+    sub.add_parser("models", help="list the built-in models").set_defaults(run=_models)
+    info = sub.add_parser("info", help="what a model file says of itself")
+    info.add_argument("model", metavar="MODEL", nargs="?", help="built-in name or path (default: the embedded model)")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    info.set_defaults(run=_info)
+    sub.add_parser("devices", help="list the microphones").set_defaults(run=_devices)
+    check = sub.add_parser("doctor", help="check this installation, and say how to mend it")
+    check.add_argument("--json", action="store_true", help="as one JSON object")
+    check.set_defaults(run=lambda args: doctor.run(as_json=args.json))
+    return parser
+
+
+def _stream(args: argparse.Namespace) -> int:
+    """Refuse options that contradict each other, then stream."""
+    raw = args.input == "-"
+    if raw and args.rate is None:
+        raise OptionError("--input - reads raw PCM, which does not say its rate: give --rate (and --channels, --dtype)")
+    if raw and sys.stdin.isatty():
+        raise OptionError("--input - reads raw PCM, and standard input is a terminal: pipe sound into it")
+    if args.input is not None and args.device is not None:
+        raise OptionError("--input and --device are two sources: give one")
+    if args.input is None and args.realtime:
+        raise OptionError("--realtime paces --input; a microphone is always real time")
+    if args.input is not None and not raw and (args.rate or args.channels):
+        raise OptionError("an audio file says its own rate and channels: --rate and --channels are for --input -")
+    if not raw and args.dtype:
+        raise OptionError("--dtype describes raw PCM on standard input: it needs --input -")
+    if args.channels is not None and not 1 <= args.channels <= 64:
+        raise OptionError(f"--channels must be from 1 to 64, got {args.channels}")
+    if args.record and args.input and Path(args.record).resolve() == Path(args.input).resolve():
+        raise OptionError("--record would overwrite --input")
+    return commands.stream(args)
+
+
+def _models(_args: argparse.Namespace) -> int:
+    default = find()
+    for name in models():
+        file = model_file.read(find(name))
+        spec, mark = file.spec, "*" if file.path == default else " "
+        print(
+            f"{mark} {name:12} {spec.embedding_size:4} values  {spec.macs_per_hop / 1e6:5.1f} MMAC a hop  "
+            f"{file.path.stat().st_size / 1e6:5.2f} MB  {file.metadata['recipe']}"
+        )
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    file = model_file.read(find(args.model))
+    facts = _facts(file)
+    if args.json:
+        print(json.dumps(facts, indent=1))
+        return 0
+    for key, value in _flat(facts):
+        print(f"{key:24} {value}")
+    return 0
+
+
+def _facts(file: model_file.ModelFile) -> dict[str, Any]:
+    """All that is known of a model without running it; times in samples and frames, as in its spec."""
+    spec = file.spec
+    derived = (
+        "sample_rate",
+        "embedding_size",
+        "samples_seen",
+        "receptive_field",
+        "stride",
+        "parameters",
+        "macs_per_hop",
+        "macs_per_window",
+    )
+    return {
+        "name": file.name,
+        "path": str(file.path),
+        "bytes": file.path.stat().st_size,
+        "sha256": file.sha256(),
+        "quantisation": file.metadata["recipe"],
+        **{name: getattr(spec, name) for name in derived},
+        "spec": spec.to_json(),
+        "parity": file.metadata["parity"],
+        "provenance": file.metadata["provenance"],
+    }
+
+
+UNITS = {
+    "bytes": "bytes",
+    "sample_rate": "Hz",
+    "samples_seen": "samples of a window",
+    "receptive_field": "frames",
+    "stride": "frames",
+    "spec.window": "samples",
+    "spec.hop": "samples",
+}
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as flat ones, with their units."""
+    for key, value in facts.items():
+        name = prefix + key
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        else:
+            unit = f" {UNITS[name]}" if name in UNITS else ""
+            yield name, f"{value:,}{unit}" if type(value) is int else str(value)
+
+
+def _devices(_args: argparse.Namespace) -> int:
+    devices = device_list()
+    if not devices:
+        raise MicrophoneError("there is no input device")
+    for d in devices:
+        mark = "*" if d.default else " "
+        print(f"{mark} {d.index:3}  {d.name}  ({d.host_api}, up to {d.channels} channels, {d.sample_rate} Hz)")
+    return 0

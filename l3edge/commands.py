@@ -1,0 +1,275 @@
+"""The two commands that embed: `l3edge stream` and `l3edge embed`.
+
+Both push blocks through a `Stream`, so that a file of any length takes the memory of one block, and of its results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__, audio, results, sources
+from .display import Frame, LiveView, Meter, Progress, Terminal
+from .errors import AudioWarning, Error, MicrophoneError, OptionError
+from .microphone import Block
+from .model import Model, load
+from .sources import Interrupt, Source
+from .stream import Result
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    """The model that the options ask for."""
+    with native_log_held():
+        return load(args.model, engine=args.engine, threads=args.threads, delegate=args.delegate)
+
+
+@contextlib.contextmanager
+def native_log_held() -> Iterator[None]:
+    """Keep what C++ libraries write to stderr, and show it only on failure: LiteRT greets at every load."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        saved = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(saved, log.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def stream(args: argparse.Namespace) -> int:
+    """`l3edge stream`: embeddings as sound comes. Returns the exit status."""
+    model = load_model(args)  # before the microphone opens: nothing may pile up meanwhile
+    failure: MicrophoneError | None = None
+    with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        source = stack.enter_context(_source(args))
+        session = Session(args, model, source, stack)
+        try:
+            for block in interrupt.until(_shaped(source, args)):
+                session.hear(block)
+        except MicrophoneError as error:
+            failure = error  # what was heard cannot be heard again: keep it, then fail
+        session.finish()
+    print(session.summary(), file=sys.stderr)
+    if failure:
+        raise failure
+    return 128 + interrupt.signal if interrupt.signal else 0
+
+
+def _source(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:
+    if args.input is None:
+        return sources.microphone(args.device, args.rate, args.channels)
+    if args.input == "-":
+        return sources.standard_input(args.rate, args.channels or 1, args.dtype or "int16")
+    return sources.file(args.input)
+
+
+def _shaped(source: Source, args: argparse.Namespace) -> Iterator[Block]:
+    """The source's blocks, as long and as fast as the options say."""
+    blocks = source.blocks
+    if args.duration is not None:
+        blocks = sources.limited(blocks, round(args.duration * source.sample_rate))
+    return sources.paced(blocks, source.sample_rate) if args.realtime else blocks
+
+
+class Session:
+    """One run of `l3edge stream`: blocks in; results, recording, display and summary out."""
+
+    def __init__(self, args: argparse.Namespace, model: Model, source: Source, stack: contextlib.ExitStack) -> None:
+        self._source = source
+        self._stream = model.stream(source.sample_rate, args.hop, args.center)
+        self._meter = Meter(round(model.spec.window / model.spec.sample_rate / args.hop))
+        self._view = _view(args, model, source, self._stream.delay)
+        if self._view:
+            stack.callback(self._view.leave)
+        stack.enter_context(warnings_above(self._view))
+        self._recorder = None
+        if args.record:
+            self._recorder = results.Recorder(args.record, source.sample_rate, source.channels)
+            stack.callback(self._recorder.close)
+        self._emit = None
+        if args.format or args.output or not self._view or not sys.stdout.isatty():
+            live = args.input in (None, "-") or args.realtime
+            lines = results.lines(args.format or "text", model.spec.embedding_size, args.output, flush=live)
+            self._emit = stack.enter_context(lines)
+
+    def hear(self, block: Block) -> None:
+        """Take a block."""
+        if self._recorder:
+            self._recorder.write(block)
+        self._stream.skip(block.lost)
+        self._meter.heard(block.samples)
+        self._take(lambda: self._stream.push(block.samples))
+        if self._view and self._view.due:
+            self._show(self._view)
+
+    def finish(self) -> None:
+        """The signal has ended."""
+        self._take(self._stream.flush)
+        if self._view:
+            self._show(self._view)
+
+    def _take(self, compute: Callable[[], Result]) -> None:
+        begun = time.perf_counter()
+        embeddings, times = compute()
+        self._meter.computed(time.perf_counter() - begun, len(times))
+        for embedding, seconds in zip(embeddings, times, strict=True):
+            self._meter.result(embedding)
+            if self._view:
+                self._view.add(embedding, self._meter.change)
+            if self._emit:
+                self._emit(embedding, float(seconds), self._meter)
+
+    @property
+    def _position(self) -> float:
+        """Seconds of signal so far, what was lost included."""
+        return (self._stream.counts.samples + self._stream.counts.lost) / self._stream.sample_rate
+
+    def _show(self, view: LiveView) -> None:
+        view.show(self._meter, self._position, self._problems())
+
+    def _problems(self) -> str:
+        """What was lost or altered."""
+        counts, mic = self._stream.counts, self._source.microphone
+        text = f"lost {counts.lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
+        return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
+
+    def summary(self) -> str:
+        """One line of what happened."""
+        meter = self._meter
+        speed = self._position / meter.compute if meter.compute else 0.0
+        return (
+            f"l3edge: {meter.hops} hops, {self._position:.2f} s of audio; compute {meter.percentile(50):.2f} ms a hop "
+            f"(p99 {meter.percentile(99):.2f}), {speed:.0f}x real time; {self._problems()}"
+        )
+
+
+def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) -> LiveView | None:
+    """The live view, where stderr is a terminal that results do not go to.
+
+    A pipe counts as one: what reads it mostly writes to the same terminal.
+    """
+    terminal = Terminal(sys.stderr)
+    shared = args.format is not None if sys.stdout.isatty() else Terminal(sys.stdout).piped
+    if not terminal.moves or (shared and args.output is None):
+        return None
+    channels = "1 channel" if source.channels == 1 else f"{source.channels} channels"
+    sound = f"{source.name}, {source.sample_rate} Hz, {channels}, delay {delay * 1e3:.0f} ms"
+    title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
+    known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
+    return LiveView(terminal, title, min(known, default=None))
+
+
+@contextlib.contextmanager
+def warnings_above(frame: Frame | None) -> Iterator[None]:
+    """One line on stderr for each warning about audio, and not through the middle of what is drawn there."""
+
+    def show(message: Warning | str, *_args: object, **_options: object) -> None:
+        if frame:
+            frame.clear()
+        print(f"l3edge: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AudioWarning)
+        warnings.showwarning = show
+        yield
+
+
+def embed(args: argparse.Namespace) -> int:
+    """`l3edge embed`: an .npz file for each audio file. Returns the exit status."""
+    targets = _targets(args.files, args.output)
+    model = load_model(args)
+    model.stream(model.spec.sample_rate, args.hop)  # a wrong hop is one mistake, not one of every file
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    terminal = Terminal(sys.stderr)
+    progress = Progress(terminal, len(targets)) if terminal.moves else None
+    with contextlib.ExitStack() as stack:
+        if progress:
+            stack.callback(progress.clear)
+        stack.enter_context(warnings_above(progress))
+        for number, (path, target) in enumerate(targets.items(), 1):
+            try:
+                rows = _embed_file(model, path, target, args, progress, number)
+            except (Error, OSError) as error:
+                failed += 1
+                line, out = f"l3edge: error: {describe(error, path)}", sys.stderr
+            else:
+                line, out = f"{target}  {rows} embeddings", sys.stdout
+            if progress:
+                progress.clear()
+            print(line, file=out, flush=True)
+    return 1 if failed else 0
+
+
+def describe(error: Exception, path: Path | None = None) -> str:
+    """One line for people, with the path of the file it is about."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split())
+    return text if path is None or str(path) in text else f"{path}: {text}"
+
+
+def _targets(files: list[Path], folder: Path | None) -> dict[Path, Path]:
+    """Audio file to .npz file; OptionError where two would go to one."""
+    targets: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for path in files:
+        target = (folder or path.parent) / f"{path.stem}.npz"
+        if target in taken:
+            raise OptionError(
+                f"{taken[target]} and {path} would both be written to {target}; embed them into different folders "
+                "with --output, or rename one"
+            )
+        targets[path], taken[target] = target, path
+    return targets
+
+
+def _embed_file(
+    model: Model, path: Path, target: Path, args: argparse.Namespace, progress: Progress | None, number: int
+) -> int:
+    """Embed one file into `target`; the number of embeddings."""
+    begun = time.monotonic()
+    with audio.open_file(path) as file:
+        stream = model.stream(file.sample_rate, args.hop, args.center)
+        parts = []
+        for block in file.blocks(file.sample_rate):
+            parts.append(stream.push(block))
+            if progress and progress.due:
+                done = stream.counts.samples
+                speed = done / file.sample_rate / max(1e-6, time.monotonic() - begun)
+                progress.show(number, path.name, done / file.frames if file.frames else None, speed)
+        parts.append(stream.flush())
+    embeddings = np.concatenate([e for e, _ in parts])
+    with results.written(target) as out:
+        np.savez(
+            out,
+            embeddings=embeddings,  # float32 [t, d]
+            times=np.concatenate([t for _, t in parts]),  # float64 [t], seconds, centres of the windows
+            hop=np.float64(args.hop),  # seconds
+            center=np.bool_(args.center),
+            sample_rate=np.int64(file.sample_rate),  # Hz, of the audio file
+            model=model.name,
+            model_sha256=model.identity,
+            spec=json.dumps(model.spec.to_json()),
+            engine=f"{model.engine.name} {model.engine.version}",
+            l3edge=__version__,
+        )
+    return len(embeddings)

@@ -1,0 +1,111 @@
+"""Where the command line's results go: lines in three formats, files that are complete or absent, a recording."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .display import Meter, Terminal, groups
+from .errors import Error
+from .microphone import Block
+
+FORMATS = ("text", "jsonl", "csv")
+TEXT_GROUPS = 24  # characters that stand for an embedding in a line of text
+
+Emit = Callable[[NDArray[np.float32], float, Meter], None]  # takes an embedding, its time, and the meter at that time
+
+
+@contextlib.contextmanager
+def written(path: Path, text: bool = False) -> Iterator[IO[Any]]:
+    """A file that appears under its name when it is complete, or not at all.
+
+    What exists and is no regular file, such as /dev/null or a named pipe, is written to and never replaced.
+    """
+    path = path.resolve()  # a symbolic link stays one
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", newline="\n") if text else path.open("wb") as special:
+            yield special
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="\n") if text else part.open("xb") as file:
+            yield file
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def lines(kind: str, size: int, output: Path | None, flush: bool) -> Iterator[Emit]:
+    """Writes results of `size` values as lines of a format, to a file or to standard output.
+
+    Values are the shortest decimals that give the same float32. flush: whether somebody may wait for each line.
+    """
+    with contextlib.nullcontext(sys.stdout) if output is None else written(output, text=True) as out:
+        line = {"text": _text(Terminal(out)), "jsonl": _jsonl, "csv": _csv}[kind]
+        if kind == "csv":
+            out.write("time," + ",".join(f"e{i}" for i in range(size)) + "\n")
+
+        def emit(embedding: NDArray[np.float32], seconds: float, meter: Meter) -> None:
+            out.write(line(embedding, seconds, meter))
+            if flush:
+                out.flush()
+
+        yield emit
+        out.flush()
+
+
+def _text(terminal: Terminal) -> Callable[[NDArray[np.float32], float, Meter], str]:
+    def line(embedding: NDArray[np.float32], seconds: float, meter: Meter) -> str:
+        small = groups(embedding, TEXT_GROUPS)
+        change = "    -" if meter.change is None else f"{meter.change:5.3f}"
+        spark = terminal.sparkline(small, 0.0, float(small.max()))
+        return f"{seconds:9.2f} s  {meter.hop_level:5.1f} dBFS  change {change}  {spark}\n"
+
+    return line
+
+
+def _jsonl(embedding: NDArray[np.float32], seconds: float, _meter: Meter) -> str:
+    return f'{{"time": {seconds!r}, "embedding": [{", ".join(map(str, embedding))}]}}\n'
+
+
+def _csv(embedding: NDArray[np.float32], seconds: float, _meter: Meter) -> str:
+    return f"{seconds!r},{','.join(map(str, embedding))}\n"
+
+
+class Recorder:
+    """Keeps what is heard as a float32 WAV, with silence where samples were lost, so that time stays right."""
+
+    def __init__(self, path: Path, sample_rate: int, channels: int) -> None:
+        try:
+            import soundfile
+        except (ImportError, OSError) as error:
+            raise Error(f"recording needs the package soundfile ({error}); install it") from error
+        self._path, self._channels, self._error = path, channels, soundfile.SoundFileError
+        with self._named():
+            self._file = soundfile.SoundFile(str(path), "w", sample_rate, channels, subtype="FLOAT", format="WAV")
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise Error(f"{self._path}: cannot be recorded to ({error})") from error
+
+    def write(self, block: Block) -> None:
+        """Append a block."""
+        with self._named():
+            self._file.write(np.zeros((block.lost, self._channels), np.float32))
+            self._file.write(block.samples)
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.close()

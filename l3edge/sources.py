@@ -1,0 +1,134 @@
+"""Where the command line's sound comes from: a microphone, a file, standard input; and what ends it early."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from . import audio
+from .errors import AudioWarning
+from .microphone import Block, Microphone
+
+BLOCK_SECONDS = 0.1  # of a file or of standard input
+
+
+@dataclass
+class Source:
+    """Sound as it comes."""
+
+    name: str
+    sample_rate: int  # Hz
+    channels: int
+    blocks: Iterator[Block]
+    seconds: float | None = None  # its length where that is known
+    microphone: Microphone | None = None
+
+
+@contextlib.contextmanager
+def microphone(device: int | str | None, sample_rate: int | None, channels: int | None) -> Iterator[Source]:
+    """What a microphone hears from now on."""
+    with Microphone(device, sample_rate, channels) as mic:
+        yield Source(mic.device.name, mic.sample_rate, mic.channels, iter(mic), microphone=mic)
+
+
+@contextlib.contextmanager
+def file(path: str) -> Iterator[Source]:
+    """An audio file."""
+    with audio.open_file(path) as opened:
+        blocks = opened.blocks(max(1, round(BLOCK_SECONDS * opened.sample_rate)))
+        seconds = opened.frames / opened.sample_rate
+        yield Source(Path(path).name, opened.sample_rate, opened.channels, map(Block, blocks), seconds)
+
+
+@contextlib.contextmanager
+def standard_input(sample_rate: int, channels: int, dtype: str) -> Iterator[Source]:
+    """Raw little-endian PCM, interleaved, "int16" or "float32"."""
+    rate = audio.check_rate(sample_rate)
+    yield Source("standard input", rate, channels, _raw(sys.stdin.buffer, rate, channels, dtype))
+
+
+def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
+    """Blocks as they arrive, in whole frames."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    frame = kind.itemsize * channels  # bytes
+    most = max(1, round(BLOCK_SECONDS * rate)) * frame
+    rest = b""
+    while data := stream.read1(most):
+        data = rest + data
+        whole = len(data) - len(data) % frame
+        rest = data[whole:]
+        if whole:
+            samples = np.frombuffer(data[:whole], kind).reshape(-1, channels).astype(np.float32)
+            yield Block(samples / np.float32(32768) if kind.kind == "i" else samples)
+    if rest:
+        message = f"the last {len(rest)} byte(s) of standard input are not a whole frame of {frame}, and were left out"
+        warnings.warn(message, AudioWarning, stacklevel=1)
+
+
+def limited(blocks: Iterator[Block], frames: int) -> Iterator[Block]:
+    """The first `frames` samples; those that were lost count, so that the time is right."""
+    while frames > 0 and (block := next(blocks, None)) is not None:
+        lost = min(block.lost, frames)
+        samples = block.samples[: frames - lost]
+        frames -= lost + len(samples)
+        yield Block(samples, lost)
+
+
+def paced(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
+    """Each block no sooner than a microphone would have it."""
+    begun, frames = time.monotonic(), 0
+    for block in blocks:
+        frames += len(block.samples)
+        time.sleep(max(0.0, begun + frames / rate - time.monotonic()))
+        yield block
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM end the waiting for sound, never the computing; a second one ends everything.
+
+    Attribute `signal`: the number of the last signal, 0 before there was one.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._waiting = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and `&` in scripts, want it
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again, self.signal = bool(self.signal), number
+        if self._waiting or again:
+            raise KeyboardInterrupt
+
+    def until(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """The blocks up to the first signal."""
+        while not self.signal:
+            try:
+                self._waiting = True
+                block = next(blocks, None)
+            except KeyboardInterrupt:
+                return
+            finally:
+                self._waiting = False
+            if block is None:
+                return
+            yield block

@@ -1,0 +1,398 @@
+"""The command line as its users run it: a process, real files, exit statuses, bytes on both outputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import l3edge
+from l3edge import doctor, engine, model
+from l3edge.display import Meter, Terminal, clock, groups
+from tests.conftest import STUBS
+
+STUB = STUBS[0]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONWARNINGS": "error"}
+COMMAND = [sys.executable, "-m", "l3edge"]
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run the command; text unless told otherwise."""
+    options = {"capture_output": True, "text": True, "timeout": 60, "env": ENVIRONMENT, **options}
+    return subprocess.run([*COMMAND, *map(str, arguments)], check=False, **options)
+
+
+def stream(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+    return run("stream", "--model", STUB, *arguments, **options)
+
+
+def sounds(rate: int, seconds: float) -> np.ndarray:
+    """A chirp, noise bursts and tones after each other, float32 [n]."""
+    t = np.arange(round(rate * seconds)) / rate
+    u = t % 0.5
+    noise = np.random.default_rng(5).standard_normal(len(t))
+    kinds = [np.sin(2 * np.pi * (300 + 2000 * u) * u), 0.3 * noise * np.exp(-6 * u), np.sign(np.sin(880 * np.pi * u))]
+    return (0.3 * np.choose((t / 0.5).astype(int) % 3, kinds)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stereo, 44.1 kHz, 16 bits, 3.37 s: neither the model's rate nor a whole number of hops."""
+    path = tmp_path_factory.mktemp("clip") / "clip.wav"
+    left = sounds(44_100, 3.37)
+    soundfile.write(path, np.stack([left, left[::-1]], axis=1), 44_100, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def embedded(clip: Path) -> tuple[np.ndarray, np.ndarray]:
+    audio, rate = l3edge.audio.read(clip)
+    return l3edge.load(STUB).embed(audio, rate)
+
+
+def parse(lines: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and times of JSON lines."""
+    records = [json.loads(line) for line in lines.splitlines()]
+    return np.array([r["embedding"] for r in records], np.float32), np.array([r["time"] for r in records])
+
+
+def assert_same(found: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]) -> None:
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith("l3edge: error: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+# --- stream -----------------------------------------------------------------------------------------------------------
+
+
+def test_jsonl_is_embed_bit_for_bit(clip: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    done = stream("--input", clip, "--format", "jsonl")
+    assert done.returncode == 0
+    assert_same(parse(done.stdout), embedded)
+    assert done.stderr.startswith(f"l3edge: {len(embedded[1])} hops, 3.37 s of audio; ")
+    assert done.stderr.endswith("lost 0, clipped 0, non-finite 0\n")
+
+
+def test_csv_is_embed_bit_for_bit(clip: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    header, *rows = csv.reader(stream("--input", clip, "--format", "csv").stdout.splitlines())
+    assert header == ["time", *(f"e{i}" for i in range(embedded[0].shape[1]))]
+    values = np.array(rows, np.float64)
+    assert_same((values[:, 1:].astype(np.float32), values[:, 0]), embedded)
+
+
+def test_text_is_the_default(clip: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    lines = stream("--input", clip).stdout.splitlines()
+    assert len(lines) == len(embedded[1])
+    assert lines[0].startswith("     0.50 s  ")
+    assert " dBFS  change     -  " in lines[0]
+    assert "-" not in lines[12].split("change")[1]
+
+
+def test_text_in_an_encoding_without_blocks(clip: Path) -> None:
+    done = stream("--input", clip, env={**ENVIRONMENT, "PYTHONIOENCODING": "latin-1"}, encoding="latin-1")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+
+
+def test_hop_center_duration(clip: Path) -> None:
+    audio, rate = l3edge.audio.read(clip)
+    done = stream("--input", clip, "--format", "jsonl", "--hop", 0.3, "--center", "--duration", 2)
+    assert_same(parse(done.stdout), l3edge.load(STUB).embed(audio[: 2 * rate], rate, hop=0.3, center=True))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_standard_input(clip: Path, embedded: tuple[np.ndarray, np.ndarray], dtype: str) -> None:
+    raw = soundfile.read(clip, dtype=dtype)[0].tobytes()
+    options = ("--input", "-", "--rate", 44_100, "--channels", 2, "--dtype", dtype, "--format", "jsonl")
+    done = stream(*options, input=raw, text=False)
+    assert done.returncode == 0
+    assert_same(parse(done.stdout.decode()), embedded)
+
+
+def test_standard_input_that_ends_inside_a_frame() -> None:
+    done = stream("--input", "-", "--rate", 16_000, input=bytes(32_001), text=False)
+    assert done.returncode == 0
+    assert b"l3edge: warning: the last 1 byte(s)" in done.stderr
+
+
+def test_realtime_takes_as_long_as_the_sound(clip: Path) -> None:
+    begun = time.monotonic()
+    assert stream("--input", clip, "--realtime", "--duration", 1.5).returncode == 0
+    assert time.monotonic() - begun > 1.5
+
+
+def test_output_appears_when_complete(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    output = tmp_path / "results.jsonl"
+    done = stream("--input", clip, "--format", "jsonl", "--output", output)
+    assert done.stdout == ""
+    assert_same(parse(output.read_text()), embedded)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_failure_leaves_the_old_output(clip: Path, tmp_path: Path) -> None:
+    whole = clip.with_suffix(".flac")
+    soundfile.write(whole, soundfile.read(clip)[0], 44_100)
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    output = tmp_path / "results"
+    output.write_text("old")
+    assert_one_line_error(stream("--input", broken, "--output", output), 1, "broken.flac")
+    assert output.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == [broken, output]
+
+
+def test_output_never_replaces_what_is_no_regular_file(clip: Path, tmp_path: Path) -> None:
+    """Renaming over /dev/null would take it from the whole machine."""
+    pipe, real, link = tmp_path / "pipe", tmp_path / "real", tmp_path / "link"
+    os.mkfifo(pipe)
+    real.write_text("old")
+    link.symlink_to(real)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert stream("--input", clip, "--output", pipe, "--format", "jsonl").returncode == 0
+        lines = reader.communicate(timeout=10)[0]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stream("--input", clip, "--output", link, "--format", "jsonl").returncode == 0
+    assert link.is_symlink()
+    assert real.read_text() == lines
+    assert_one_line_error(stream("--input", clip, "--output", tmp_path), 1, str(tmp_path))
+
+
+def test_record_keeps_what_was_heard(clip: Path, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    assert stream("--input", clip, "--record", heard).returncode == 0
+    assert soundfile.info(heard).subtype == "FLOAT"
+    np.testing.assert_array_equal(soundfile.read(heard, dtype="float32")[0], soundfile.read(clip, dtype="float32")[0])
+
+
+def test_reader_that_has_enough(tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    soundfile.write(long, sounds(16_000, 120), 16_000)
+    command = f"{sys.executable} -m l3edge stream --model {STUB} --input {long} --format jsonl | head -2"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(parse(done.stdout)[1]) == 2
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_flushes_what_was_heard(clip: Path, tmp_path: Path, number: int, status: int) -> None:
+    output, heard = tmp_path / "results.jsonl", tmp_path / "heard.wav"
+    options = ["--input", clip, "--realtime", "--format", "jsonl", "--output", output, "--record", heard]
+    process = subprocess.Popen(
+        [*COMMAND, "stream", "--model", str(STUB), *map(str, options)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    deadline = time.monotonic() + 20
+    while not (heard.exists() and heard.stat().st_size > 300_000):  # about 0.85 s
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert errors.startswith("l3edge: ")
+    audio, rate = l3edge.audio.read(heard)
+    assert 0.5 < len(audio) / rate < 3
+    assert_same(parse(output.read_text()), l3edge.load(STUB).embed(audio, rate))
+
+
+# --- embed ------------------------------------------------------------------------------------------------------------
+
+
+def test_embed(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    done = run("embed", clip, "--model", STUB, "--output", tmp_path / "new" / "folder")
+    assert (done.returncode, done.stderr) == (0, "")
+    with np.load(tmp_path / "new" / "folder" / "clip.npz", allow_pickle=False) as found:
+        assert_same((found["embeddings"], found["times"]), embedded)
+        assert found["embeddings"].dtype == np.float32
+        assert found["model_sha256"] == l3edge.load(STUB).identity
+        assert l3edge.Spec.from_json(json.loads(str(found["spec"]))) == l3edge.load(STUB).spec
+        assert (found["hop"], found["sample_rate"], bool(found["center"])) == (0.1, 44_100, False)
+
+
+def test_embed_goes_on_after_a_bad_file(clip: Path, tmp_path: Path) -> None:
+    text, empty = tmp_path / "text.wav", tmp_path / "empty.wav"
+    text.write_text("not sound")
+    soundfile.write(empty, np.zeros(0), 16_000)
+    done = run("embed", text, tmp_path / "missing.wav", empty, clip, "--model", STUB, "--output", tmp_path)
+    assert done.returncode == 1
+    assert [line.startswith("l3edge: error: ") for line in done.stderr.splitlines()] == [True, True]
+    assert "text.wav" in done.stderr.splitlines()[0]
+    assert "missing.wav" in done.stderr.splitlines()[1]
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["clip.npz", "empty.npz"]
+    assert np.load(tmp_path / "empty.npz")["embeddings"].shape == (0, 8)
+
+
+def test_embed_refuses_two_files_of_one_name(clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "clip.flac"
+    done = run("embed", clip, other, "--model", STUB, "--output", tmp_path)
+    assert_one_line_error(done, 2, str(clip), str(other), "clip.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_embed_reports_a_wrong_hop_once(clip: Path) -> None:
+    assert_one_line_error(run("embed", clip, clip.with_name("b.wav"), "--model", STUB, "--hop", 0.07), 2, "0.07", "0.1")
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_usage(clip: Path) -> None:
+    for options, word in (
+        (("--input", clip, "--hop", "0.15"), "0.1"),
+        (("--input", clip, "--hop", "nan"), "hop"),
+        (("--input", clip, "--threads", "0"), "threads"),
+        (("--input", "-"), "--rate"),
+        (("--input", clip, "--device", "x"), "--device"),
+        (("--input", clip, "--rate", "8000"), "--rate"),
+        (("--input", clip, "--dtype", "int16"), "--dtype"),
+        (("--input", clip, "--record", clip), "overwrite"),
+        (("--realtime",), "--realtime"),
+    ):
+        assert_one_line_error(stream(*options, stdin=subprocess.PIPE), 2, word)
+    for options in (("--duration", "-1"), ("--duration", "x"), ("--format", "xml"), ("--engine", "gpu")):
+        done = stream("--input", clip, *options)
+        assert done.returncode == 2
+        assert options[0] in done.stderr
+    assert run("nonsense").returncode == 2
+
+
+def test_failures(clip: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("not sound")
+    assert_one_line_error(stream("--input", tmp_path / "none.wav"), 1, "none.wav")
+    assert_one_line_error(stream("--input", text), 1, "text.txt")
+    assert_one_line_error(stream("--input", tmp_path), 1, str(tmp_path))
+    assert_one_line_error(run("stream", "--input", clip, "--model", "edge-x"), 1, "edge-x", "edge-m-1")
+    assert_one_line_error(run("stream", "--input", clip, "--model", text), 1, "text.txt")
+    assert_one_line_error(run("info", text), 1, "text.txt")
+    assert_one_line_error(stream("--input", clip, "--output", tmp_path / "no" / "such"), 1, "such")
+    for name in ("edgetpu", *(set(engine.ENGINES) - set(engine.installed()))):
+        assert_one_line_error(stream("--input", clip, "--engine", name), 1, name)
+
+
+def test_full_disk(clip: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert_one_line_error(
+            stream("--input", clip, stdout=full, capture_output=False, stderr=subprocess.PIPE), 1, "space"
+        )
+
+
+def test_warnings_are_lines(tmp_path: Path) -> None:
+    broken = sounds(16_000, 1)
+    broken[100:103] = np.nan
+    broken[200] = 2
+    soundfile.write(tmp_path / "nan.wav", broken, 16_000, subtype="FLOAT")
+    done = stream("--input", tmp_path / "nan.wav")
+    warning, summary = done.stderr.splitlines()
+    assert warning.startswith("l3edge: warning: 3 non-finite")
+    assert summary.endswith("lost 0, clipped 1, non-finite 3")
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_and_version() -> None:
+    assert run("--version").stdout == f"l3edge {l3edge.__version__}\n"
+    alone = run()
+    assert alone.returncode == 0
+    for command in ("stream", "embed", "models", "info", "devices", "doctor"):
+        assert command in alone.stdout
+        assert run(command, "--help").returncode == 0
+
+
+def test_info() -> None:
+    done = run("info", STUB, "--json")
+    facts, spec = json.loads(done.stdout), l3edge.load(STUB).spec
+    assert facts["sha256"] == l3edge.load(STUB).identity
+    assert facts["macs_per_hop"] == spec.macs_per_hop
+    assert l3edge.Spec.from_json(facts["spec"]) == spec
+    text = run("info", STUB).stdout
+    assert facts["sha256"] in text
+    assert f"{spec.samples_seen:,} samples of a window" in text
+
+
+def test_doctor() -> None:
+    """It must answer whatever is installed; here an engine is, and the model unless this is a bare checkout."""
+    done = run("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert report["works"] is model.find().is_file()
+    assert done.returncode == (0 if report["works"] else 1)
+    names = [finding["what"] for finding in report["findings"]]
+    assert {"python", "numpy", *engine.ENGINES, "soxr", "soundfile", "sounddevice", "edge tpu"} <= set(names)
+    assert run("doctor").stdout.count("\n") == len(names)
+
+
+def test_doctor_does_not_import_what_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tflite-runtime beside NumPy 2 takes the process down."""
+
+    def no_child(*_: str) -> None:
+        raise AssertionError("started a child")
+
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: "2.14.0")
+    monkeypatch.setattr(doctor, "_child", no_child)
+    monkeypatch.setattr(np, "__version__", "2.4.6")
+    finding = doctor._engine("tflite_runtime")
+    assert finding.state == "failed"
+    assert "numpy<2" in finding.mend
+
+
+def test_importing_the_command_is_light() -> None:
+    code = (
+        "import sys, l3edge.cli; print([m for m in ('sounddevice', 'soundfile', 'soxr', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout == "[]\n"
+
+
+# --- display ----------------------------------------------------------------------------------------------------------
+
+
+def test_meter() -> None:
+    meter = Meter(hops_per_window=2)
+    meter.heard(np.full((100, 2), 0.1, np.float32))
+    assert meter.level == pytest.approx(-20)
+    meter.heard(np.array([[np.nan], [np.inf]], np.float32))
+    first, second = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    for embedding, change in ((first, None), (second, None), (second, 1.0), (second, 0.0)):
+        meter.result(embedding)
+        assert meter.change == change
+    meter.heard(np.zeros((10, 1), np.float32))
+    assert meter.level == pytest.approx(-99.9)
+
+
+def test_terminal_that_is_none() -> None:
+    terminal = Terminal(io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert (terminal.moves, terminal.piped) == (False, False)
+    assert terminal.paint("x", 31) == "x"
+    assert terminal.sparkline([0, 1], 0, 1) == "_#"
+    assert terminal.bar(0.5, 4) == "##.."
+    assert [len(row) for row in terminal.heat([np.arange(8.0, dtype=np.float32)] * 3)] == [3] * 4
+
+
+def test_small_helpers() -> None:
+    assert clock(62.34) == "1:02.3"
+    assert clock(3723.0) == "1:02:03.0"
+    assert groups(np.arange(6, dtype=np.float32), 3).tolist() == [0.5, 2.5, 4.5]

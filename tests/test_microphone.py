@@ -1,0 +1,355 @@
+"""Microphones: a virtual one of PulseAudio, heard through PortAudio by the real command; and a fake PortAudio for
+what a sound server does not do on demand: overflow, refuse channels, go away."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import l3edge
+from l3edge import microphone
+from l3edge.microphone import Block, Microphone
+from tests.conftest import STUBS
+from tests.test_cli import parse, sounds
+
+STUB = STUBS[0]
+
+# --- PulseAudio -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pulse:
+    """A sound server of our own, whose only sink is what its default microphone hears."""
+
+    environment: dict[str, str]
+
+    def run(self, *command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        options = {"capture_output": True, "text": True, "timeout": 60, "env": self.environment, **options}
+        return subprocess.run([str(word) for word in command], check=False, **options)
+
+    def l3edge(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "l3edge", *arguments)
+
+
+def _missing() -> list[str]:
+    missing = [program for program in ("pulseaudio", "pactl", "paplay") if not shutil.which(program)]
+    return missing if ctypes.util.find_library("portaudio") else [*missing, "libportaudio2"]
+
+
+@contextlib.contextmanager
+def _sound_server(folder: Path, rate: int, channels: int) -> Iterator[Pulse]:
+    if missing := _missing():
+        reason = f"a virtual microphone needs {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}; CI must have it")
+        pytest.skip(reason)
+    home, runtime = folder / "home", folder / "run"
+    home.mkdir()
+    runtime.mkdir(mode=0o700)
+    (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+    root = str(Path(__file__).parent.parent)
+    pulse = Pulse({**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": root})
+    # In the foreground, so that it can be ended by its own process id.
+    server = subprocess.Popen(
+        [
+            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", f"--log-target=file:{folder / 'pulse.log'}"),
+            f"--load=module-null-sink sink_name=room rate={rate} channels={channels}",
+            "--load=module-native-protocol-unix",
+        ],
+        env=pulse.environment,
+    )
+    try:
+        for _ in range(50):
+            if pulse.run("pactl", "set-default-source", "room.monitor").returncode == 0:
+                break
+            assert server.poll() is None, (folder / "pulse.log").read_text()
+        else:
+            pytest.fail(f"PulseAudio did not start: {(folder / 'pulse.log').read_text()}")
+        yield pulse
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulse]:
+    with _sound_server(tmp_path_factory.mktemp("pulse"), 48_000, 1) as pulse:
+        yield pulse
+
+
+def _lag(heard: np.ndarray, clip: np.ndarray) -> int:
+    """Samples by which the clip begins later in what was heard: the peak of the cross-correlation."""
+    n = 1 << (len(heard) + len(clip)).bit_length()
+    correlation = np.fft.irfft(np.fft.rfft(heard, n) * np.conj(np.fft.rfft(clip, n)), n)
+    return int(np.argmax(correlation[: len(heard)]))
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (44_100, 2)], ids=["48000-mono", "44100-stereo"])
+def test_streamed_is_embedded_is_the_clip(rate: int, channels: int, tmp_path: Path) -> None:
+    with _sound_server(tmp_path, rate, channels) as pulse:
+        _check_streamed_is_embedded_is_the_clip(pulse, rate, channels, tmp_path)
+
+
+def _check_streamed_is_embedded_is_the_clip(pulse: Pulse, rate: int, channels: int, tmp_path: Path) -> None:
+    clip, heard = tmp_path / "clip.wav", tmp_path / "heard.wav"
+    # A null sink swallows the first 40 ms of what is played (measured, all else comes through): let that be silence.
+    sound = np.concatenate([np.zeros(rate // 4, np.float32), sounds(rate, 4.0)])
+    soundfile.write(clip, np.repeat(sound[:, None], channels, axis=1), rate, subtype="FLOAT")
+    command = [sys.executable, "-m", "l3edge", "stream", "--model", str(STUB), "--format", "jsonl", "--duration", "8"]
+    command += ["--rate", str(rate), "--record", str(heard)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=pulse.environment
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()  # the microphone is heard: a null sink takes about two seconds to wake
+    played = pulse.run("paplay", clip)
+    rest, errors = process.communicate(timeout=60)
+    assert played.returncode == 0, played.stderr
+    assert process.returncode == 0, errors
+    assert "lost 0" in errors
+
+    audio, heard_rate = l3edge.audio.read(heard)
+    assert (heard_rate, len(audio)) == (rate, 8 * rate)
+    embeddings, times = parse(first + rest)
+    model = l3edge.load(STUB)
+    expected, expected_times = model.embed(audio, rate)
+    np.testing.assert_array_equal(embeddings, expected)
+    np.testing.assert_array_equal(times, expected_times)
+    assert len(times) == 71
+    assert (times[0], times[-1]) == (0.5, 7.5)
+
+    mono = audio.mean(axis=1)
+    lag = _lag(mono, sound)
+    aligned = mono[lag : lag + len(sound)]
+    assert np.corrcoef(aligned, sound)[0, 1] > 0.999999
+    hears, plays = model.embed(aligned, rate)[0], model.embed(sound, rate)[0]
+    cosines = (hears * plays).sum(axis=1) / np.linalg.norm(hears, axis=1) / np.linalg.norm(plays, axis=1)
+    assert cosines.min() >= 0.99
+
+
+def test_ctrl_c_at_the_microphone(room: Pulse, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    command = [sys.executable, "-m", "l3edge", "stream", "--model", str(STUB), "--format", "jsonl"]
+    process = subprocess.Popen(
+        [*command, "--record", str(heard)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=room.environment,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(2)
+    rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.startswith("l3edge: ")
+    audio, rate = l3edge.audio.read(heard)
+    np.testing.assert_array_equal(parse(first + rest)[0], l3edge.load(STUB).embed(audio, rate)[0])
+
+
+def test_devices(room: Pulse) -> None:
+    done = room.l3edge("devices")
+    assert done.returncode == 0
+    marked = [line for line in done.stdout.splitlines() if line.startswith("*")]
+    assert len(marked) == 1
+    assert "ALSA" in marked[0]
+
+
+def test_no_such_device(room: Pulse) -> None:
+    for device in ("kitchen", "99"):
+        done = room.l3edge("stream", "--model", STUB, "--device", device)
+        assert done.returncode == 1
+        assert done.stderr.startswith("l3edge: error: no input device")
+        assert done.stderr.count("\n") == 1
+        assert "(pulse)" in done.stderr
+
+
+def test_device_by_name(room: Pulse) -> None:
+    done = room.l3edge("stream", "--model", STUB, "--device", "PULSE", "--duration", 0.2, "--channels", 1)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_doctor_listens(room: Pulse) -> None:
+    findings = {f["what"]: f for f in json.loads(room.l3edge("doctor", "--json").stdout)["findings"]}
+    assert findings["portaudio"]["state"] == "ok"
+    assert findings["microphone"]["state"] == "warning"  # an empty room of no noise at all
+    assert "digital silence" in findings["microphone"]["detail"]
+
+
+def test_listen(room: Pulse) -> None:
+    code = (
+        "import sys, l3edge\n"
+        "model = l3edge.load(sys.argv[1])\n"
+        "with l3edge.Microphone() as mic:\n"
+        "    for embedding, time in model.listen(mic):\n"
+        "        print(embedding.shape, time)\n"
+        "        if time >= 0.65: break\n"
+    )
+    done = room.run(sys.executable, "-c", code, STUB)
+    assert done.stdout == "(8,) 0.5\n(8,) 0.6\n(8,) 0.7\n", done.stderr
+
+
+# --- a fake PortAudio -------------------------------------------------------------------------------------------------
+
+
+class PortAudioError(Exception):
+    """As in sounddevice."""
+
+
+class FakeStream:
+    """A stream that calls back when a test says so."""
+
+    refused: tuple[int, ...] = ()  # channel counts it does not open with
+    opened: FakeStream
+
+    def __init__(
+        self, *, channels: int, callback: Callable[..., None], finished_callback: Callable[[], None], **_: Any
+    ):
+        if channels in self.refused:
+            raise PortAudioError(f"Invalid number of channels: {channels}")
+        self.channels, self.callback, self.finished = channels, callback, finished_callback
+        FakeStream.opened = self
+
+    def deliver(self, frames: int, value: float = 0.0, overflow: bool = False) -> None:
+        buffer = np.full((frames, self.channels), value, np.float32)
+        self.callback(buffer, frames, None, types.SimpleNamespace(input_overflow=overflow))
+        buffer[:] = np.nan  # PortAudio's memory is its own again
+
+    def start(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.finished()
+
+
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """Two microphones and a loudspeaker."""
+    rows = [("Array (hw:0,0)", 8, 16_000.0), ("Speaker", 0, 48_000.0), ("Array two", 1, 44_100.0)]
+    devices = [
+        {"name": name, "hostapi": 0, "max_input_channels": channels, "default_samplerate": rate}
+        for name, channels, rate in rows
+    ]
+    fake = types.SimpleNamespace(
+        default=types.SimpleNamespace(device=[2, 1]),
+        query_hostapis=lambda: [{"name": "ALSA"}],
+        query_devices=lambda: devices,
+        InputStream=FakeStream,
+        PortAudioError=PortAudioError,
+        _exit_handler=lambda: None,
+    )
+    monkeypatch.setattr(microphone, "_portaudio", lambda: fake)
+    monkeypatch.setattr(FakeStream, "refused", ())
+    return fake
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_defaults_are_the_device_s() -> None:
+    assert [d.default for d in microphone.device_list()] == [False, True]
+    mic = Microphone()
+    assert (mic.device.index, mic.sample_rate, mic.channels) == (2, 44_100, 1)
+    assert Microphone(0).channels == 2
+    assert Microphone("HW:0").device.index == 0
+
+
+@pytest.mark.usefixtures("portaudio")
+@pytest.mark.parametrize(("refused", "channels"), [((2,), 1), ((2, 1), 8)])
+def test_falls_back_to_what_opens(monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], channels: int) -> None:
+    monkeypatch.setattr(FakeStream, "refused", refused)
+    assert Microphone(0).channels == channels
+    with pytest.raises(l3edge.MicrophoneError, match=r"16000 Hz with 2 channel.*Invalid number"):
+        Microphone(0, channels=2)
+
+
+@pytest.mark.usefixtures("portaudio")
+@pytest.mark.parametrize(
+    ("device", "message"), [(1, "index 1"), ("kitchen", "contains 'kitchen'"), ("array", "several .* contain 'array'")]
+)
+def test_device_that_is_not_one(device: int | str, message: str) -> None:
+    with pytest.raises(l3edge.MicrophoneError, match=rf"{message}; there are: 0 \(Array \(hw:0,0\)\), 2 \(Array two\)"):
+        Microphone(device)
+
+
+def test_no_device(portaudio: types.SimpleNamespace) -> None:
+    portaudio.query_devices = list
+    with pytest.raises(l3edge.MicrophoneError, match="there is no input device"):
+        Microphone()
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_impossible_options() -> None:
+    for options in ({"sample_rate": 0}, {"channels": -1}, {"block": 0}):
+        with pytest.raises(l3edge.OptionError):
+            Microphone(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_dropped_samples_are_counted_exactly() -> None:
+    with Microphone(0) as mic:
+        for second in range(13):  # the queue holds ten
+            FakeStream.opened.deliver(16_000, second / 16)
+        blocks = iter(mic)
+        assert [next(blocks) for _ in range(4)][-1].samples[0, 0] == 3 / 16
+        FakeStream.opened.deliver(16_000, 1.0, overflow=True)
+        rest: list[Block] = [next(blocks) for _ in range(7)]
+    assert [block.lost for block in rest] == [0, 0, 0, 0, 0, 0, 48_000]
+    assert rest[-1].samples[0, 0] == 1.0
+    assert (mic.lost, mic.overflows) == (48_000, 1)
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_a_gap_shows_in_counts_and_time() -> None:
+    model = l3edge.load(STUB)
+    with Microphone(0) as mic:
+        for _ in range(13):
+            FakeStream.opened.deliver(16_000, 0.1)
+        listening = model.listen(mic)
+        times = [next(listening)[1] for _ in range(91)]  # ten seconds
+        FakeStream.opened.deliver(16_000, 0.1)
+        times.append(next(listening)[1])
+    assert times[-2:] == [9.5, 13.5]
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_silent_stall_and_end_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "WATCHDOG_SECONDS", 0.1)
+    with Microphone() as mic, pytest.raises(l3edge.MicrophoneError, match=r"stopped delivering: no sound .* 0\.1 s"):
+        next(iter(mic))
+    with Microphone() as mic:
+        FakeStream.opened.finished()
+        with pytest.raises(l3edge.MicrophoneError, match="PortAudio ended the stream"):
+            next(iter(mic))
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_closed_microphone_ends_the_iteration() -> None:
+    mic = Microphone()
+    with mic:
+        FakeStream.opened.deliver(100)
+    assert list(mic) == []
+    with pytest.raises(l3edge.MicrophoneError, match="closed"), mic:
+        pass
+
+
+def test_missing_portaudio_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(l3edge.MicrophoneError, match="apt install libportaudio2"):
+        Microphone()
+    sys.modules.pop("sounddevice", None)
