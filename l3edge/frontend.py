@@ -58,7 +58,8 @@ def mel_matrix(spec: LogMel) -> NDArray[np.float32]:
     edges = np.linspace(hertz_to_mel(spec.low), hertz_to_mel(spec.high), spec.bands + 2)
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    triangles: NDArray[np.float32] = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return triangles
 
 
 def log_mel(samples: Any, spec: LogMel, ops: Ops = NUMPY) -> Any:
