@@ -1,0 +1,194 @@
+"""From videos to a model file on real parts: a tiny run, each recipe, and the checks that can refuse an export."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
+
+import l3edge
+from export import __main__ as command
+from export import convert, graph, quantise, verify
+from l3edge import frontend, model_file
+from l3edge.spec import PRESETS, LogMel, Spec
+from training import prepare, pretrain, synthesize
+from training.backend import tf
+from training.network import audio_tower, folded
+
+from . import contract, make_stub
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps on a few synthesised videos: everything real, nothing learned."""
+    folder = tmp_path_factory.mktemp("chain")
+    videos, shards, directory = folder / "videos", folder / "shards", folder / "run"
+    synthesize.main(["--out", str(videos), "--count", "16", "--seed", "3", "--seconds", "3", "--kinds", "bell,dog,rain"])
+    prepare.main([str(videos), "--out", str(shards)])
+    arguments = ["--preset", "edge-s", "--data", str(shards), "--run", str(directory), "--steps", "4", "--batch", "8"]
+    assert pretrain.main(arguments) == 0
+    return directory
+
+
+def export(run: Path, output: Path, *options: str) -> l3edge.Model:
+    arguments = command.parser().parse_args([str(run), "--output", str(output), *options])
+    command.export(arguments)
+    return l3edge.load(output)
+
+
+@pytest.mark.parametrize("recipe", command.RECIPES)
+def test_recipes(run: Path, tmp_path: Path, recipe: str) -> None:
+    output = tmp_path / "m.tflite"
+    model = export(run, output, "--recipe", recipe, "--steps", "5", "--batch", "8", "--name", "small")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+    assert model.name == "small"
+    assert model.spec == PRESETS["edge-s"]
+    assert model.network.dtype == (np.float32 if recipe == "float32" else np.int8)
+    parity = model.metadata["parity"]
+    assert not verify.failures(parity, verify.TOLERANCES[recipe])
+    assert parity["step_values"] > 1000
+    if recipe != "float32":
+        assert parity["step_values_differing"] == 0
+        assert output.stat().st_size < 450_000
+    provenance = model.metadata["provenance"]
+    assert provenance["training"]["arguments"]["preset"] == "edge-s"
+    assert provenance["training"]["data"]["videos"] == 16
+    load = functools.cache(lambda threads: l3edge.load(output, threads=threads))
+    contract.check(load, contract.sounds(1, 24_000), 16_000, [17, 1600])
+    contract.check_tells_apart(model)
+
+
+def test_an_export_outside_its_tolerance_is_not_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(verify.TOLERANCES, "int8_ptq", verify.Tolerance(1.1, 0.5, 0.0))
+    (tmp_path / "m.tflite").write_bytes(b"the model before")
+    with pytest.raises(command.ExportError, match=r"not written.*mean cosine is 0\.9.*limit is 1\.1"):
+        export(run, tmp_path / "m.tflite", "--recipe", "int8_ptq")
+    assert (tmp_path / "m.tflite").read_bytes() == b"the model before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_each_tolerance_can_fail() -> None:
+    good = {"cosine_mean": 1.0, "cosine_min": 1.0, "step_max_error": 0.0, "max_value": 2.0}
+    limits = verify.Tolerance(0.99, 0.9, 1e-5)
+    assert verify.failures(good, limits) == []
+    for key, value in (("cosine_mean", 0.98), ("cosine_min", 0.89), ("step_max_error", 3e-5), ("cosine_mean", np.nan)):
+        assert len(verify.failures({**good, key: value}, limits)) == 1
+
+
+def test_measure_sees_a_different_network(run: Path, tmp_path: Path) -> None:
+    """Parity is measured against the reference it is given: another one has no parity."""
+    model = export(run, tmp_path / "m.tflite", "--recipe", "float32")
+    other = audio_tower(model.spec)
+    clips = [contract.sounds(seed, 24_000) for seed in range(3)]
+    parity = verify.measure(model, lambda cut: other(command.log_mels(model.spec, cut)).numpy(), clips)
+    assert parity["step_max_error"] <= 1e-5 * parity["max_value"]
+    assert verify.failures(parity, verify.TOLERANCES["float32"])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    filters=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    frame_step=st.sampled_from([200, 100]),
+    int8=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_step_equals_window_for_other_stacks(
+    tmp_path_factory: pytest.TempPathFactory, filters: list[int], frame_step: int, int8: bool, seed: int
+) -> None:
+    spec = Spec("other", tuple(filters), LogMel(bands=16, frame_step=frame_step))
+    rng = np.random.default_rng(seed)
+    weights, inputs = [], 1
+    for layer in spec.convolutions:
+        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (3, 3, inputs, layer.filters)).astype(np.float32)
+        weights.append((kernel, rng.normal(0, 0.3, layer.filters).astype(np.float32)))
+        inputs = layer.filters
+    network = graph.Network(spec, tuple(weights), (4.0,) * len(weights) if int8 else None)
+    path = tmp_path_factory.mktemp("stack") / "m.tflite"
+    metadata = {"name": "other", "spec": spec.to_json(), "recipe": "", "parity": {}, "provenance": {}}
+    model_file.write(path, convert.convert(network), metadata)
+    model = l3edge.load(path)
+    audio = contract.sounds(seed, 20_000)
+    embeddings, _ = model.embed(audio, 16_000)
+    for k in range(3):
+        whole = model.network.dequantize(model.network.window(audio[1600 * k : 1600 * k + 16_000]))
+        if int8:
+            assert whole.tobytes() == embeddings[k].tobytes()
+        else:
+            assert np.abs(whole - embeddings[k]).max() <= 1e-5 * max(1e-9, np.abs(whole).max())
+
+
+def _network() -> tuple[graph.Network, np.ndarray]:
+    """A small trained-like network and log-mels to run it on."""
+    spec = Spec("small", (4, 4, 6, 8), LogMel(bands=16))
+    tower = audio_tower(spec)
+    rng = np.random.default_rng(0)
+    for layer in tower.layers:
+        if layer.name.startswith("bn"):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma * 1.5, rng.normal(0, 0.2, beta.shape), mean + 0.1, variance * 2])
+    windows = np.stack([contract.sounds(seed, spec.window) for seed in range(48)])
+    mels = frontend.log_mel(windows, spec.log_mel)[:, : spec.frames_used, :, None]
+    network = graph.Network(spec, tuple(folded(tower)))
+    reference = tower(mels).numpy()
+    made = tf.reduce_max(graph.columns_of(network, mels), [1, 2]).numpy()
+    np.testing.assert_allclose(made, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
+    return network, mels
+
+
+def test_folding_keeps_the_tower_and_calibration_its_largest_values() -> None:
+    network, mels = _network()
+    calibrated = quantise.calibrate(network, mels)
+    last = graph.columns_of(network, np.clip(mels, *graph.input_range(network.spec.log_mel))).numpy().max()
+    assert calibrated.ranges is not None
+    assert calibrated.ranges[-1] == pytest.approx(last, rel=1e-5)
+
+
+def test_fine_tuning_moves_towards_the_float_network() -> None:
+    network, mels = _network()
+    calibrated = quantise.calibrate(network, mels)
+    # Ranges that are far too narrow: there is something to learn.
+    narrow = graph.Network(network.spec, network.weights, tuple(0.5 * r for r in calibrated.ranges or ()))
+    want = tf.reduce_max(graph.columns_of(network, mels), [1, 2])
+
+    def error(candidate: graph.Network) -> float:
+        return float(tf.reduce_mean((tf.reduce_max(graph.columns_of(candidate, mels), [1, 2]) - want) ** 2))
+
+    losses: list[float] = []
+    tuned = quantise.fine_tune(narrow, iter([mels] * 60), 60, 1e-3, lambda step, loss: losses.append(loss))
+    assert error(tuned) < 0.7 * error(narrow)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", make_stub.SPECS)
+def test_the_stub_is_what_its_script_makes(tmp_path: Path, kind: str) -> None:
+    make_stub.make(kind, tmp_path / "stub.tflite")
+    audio = contract.sounds(9, 40_000)
+    made = l3edge.load(tmp_path / "stub.tflite").embed(audio, 16_000)[0]
+    kept = l3edge.load(make_stub.DATA / f"stub-{kind}.tflite").embed(audio, 16_000)[0]
+    np.testing.assert_allclose(made, kept, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nowhere", "--output", "m.tflite"], "nowhere"),
+        (["{run}", "--output", "no/such/folder/m.tflite"], "no such directory"),
+        (["{run}", "--output", "{tmp}"], "not a regular file"),
+        (["{run}", "--output", "{tmp}/m.tflite", "--recipe", "float32", "--audio", "{tmp}/none.wav"], "no such file"),
+    ],
+)
+def test_bad_usage_is_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    arguments = [option.format(run=run, tmp=tmp_path) for option in options]
+    monkeypatch.setattr("sys.argv", ["export", *arguments])
+    with pytest.raises(l3edge.Error, match=message):
+        command.main()
