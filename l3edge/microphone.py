@@ -117,8 +117,9 @@ class Microphone:
         device: what was opened
         sample_rate, channels: Hz and count in which blocks come
         started: unix time of the first sample, in seconds
-        lost: samples per channel dropped because the reader was more than 10 s behind
-        overflows: how often the driver said that it lost sound before it reached us; it does not say how much
+        lost: samples per channel dropped because the reader was more than 10 s behind, or lost in overflows
+        overflows: how often the driver said that it lost sound before it reached us. It does not say how much: that
+            is estimated from the monotonic clock, at least one sample, so that no window spans the place
 
     Args:
         device: index, or part of a name, or None for the default one
@@ -148,7 +149,8 @@ class Microphone:
         self._limit = round(QUEUE_SECONDS * self.sample_rate)
         self._received = 0  # samples queued; written by the callback only, as _taken by the reader only:
         self._taken = 0  # so their difference needs no lock
-        self._gap = 0  # samples dropped since the last block that was queued
+        self._gap = 0  # samples lost since the last block that was queued
+        self._called = time.monotonic()  # when PortAudio called back last
         self._closed = False
         self._stream, self.channels = self._open(channels, max(1, round(block * self.sample_rate)))
 
@@ -182,8 +184,13 @@ class Microphone:
         """PortAudio's callback: copy, count, return."""
         if self._received == 0:
             self.started = time.time() - frames / self.sample_rate
+        now = time.monotonic()
         if status.input_overflow:
             self.overflows += 1
+            missing = max(1, round((now - self._called) * self.sample_rate) - frames)
+            self._gap += missing
+            self.lost += missing
+        self._called = now
         if self._received - self._taken + frames > self._limit:
             self._gap += frames
             self.lost += frames
