@@ -123,8 +123,6 @@ class Spec:
                 f"a window of {self.window} samples has {self.frames} frames, fewer than the receptive field of "
                 f"{self.receptive_field}"
             )
-        if self.step_start + self.step_samples > self.hop or self.column_age < 0:
-            raise OptionError(f"{self.name}: a step would need samples from beyond its window")
 
     @property
     def sample_rate(self) -> int:
@@ -200,8 +198,11 @@ class Spec:
 
     @property
     def _alignment(self) -> tuple[int, int]:
-        """(frame_offset, first column of step 0): the latest offset at which no pool needs state."""
-        for offset in range(0, -self.stride, -1):
+        """(frame_offset, first column of step 0): the latest offset at which no pool needs state, among those at
+        which a step reads no further than its hop. So the step that ends a window yields the window's last column.
+        """
+        latest = min(0, (self.hop - self.step_samples) // self.log_mel.frame_step)
+        for offset in range(latest, latest - self.stride, -1):
             position = offset
             for layer in self.layers:
                 if isinstance(layer, Conv):
@@ -212,7 +213,7 @@ class Spec:
                     position //= layer.size[0]
             else:
                 return offset, position
-        raise AssertionError("some offset below the stride always aligns")
+        raise AssertionError("one of any `stride` offsets aligns")
 
     @property
     def step_start(self) -> int:
@@ -223,12 +224,6 @@ class Spec:
     def step_samples(self) -> int:
         """Samples that a step reads."""
         return self.log_mel.samples(self.frames_per_hop)
-
-    @property
-    def column_age(self) -> int:
-        """Columns that are newer than the window's last one when the step that completes the window has run."""
-        newest = self.columns_per_hop * self.steps_per_window + self._alignment[1] - 1
-        return newest - (self.columns - 1)
 
     def shapes(self, frames: int, *, step: bool = False) -> list[tuple[int, int, int]]:
         """Output shape (time, frequency, channels) of each layer for an input of `frames` mel frames.

@@ -55,8 +55,7 @@ class Stream:
         self.sample_rate = audio.check_rate(sample_rate)
         self._steps_per_hop = hop_steps(hop, spec)
         # Derived numbers, looked up once: deriving them every hop would cost as much as a small network.
-        self._hop, self._read, self._columns = spec.hop, spec.step_samples, spec.columns
-        self._steps_per_window = spec.steps_per_window
+        self._hop, self._read, self._steps_per_window = spec.hop, spec.step_samples, spec.steps_per_window
         self._resampler = (
             audio.Resampler(self.sample_rate, spec.sample_rate) if self.sample_rate != spec.sample_rate else None
         )
@@ -84,8 +83,7 @@ class Stream:
         self._step = 0
         self._window = 0
         self._states = self._network.zero_states()
-        ring = spec.columns + spec.column_age
-        self._ring = np.zeros((ring, spec.embedding_size), self._network.dtype)
+        self._ring = np.zeros((spec.columns, spec.embedding_size), self._network.dtype)
         # Samples from where the next step begins to read; the first begins before the signal does.
         self._pending = np.zeros(zeros - spec.step_start, np.float32)
         self._flushed = False
@@ -146,13 +144,12 @@ class Stream:
         rows, times, begin = [], [], 0
         while self._total >= self._hop * (self._step + 1):
             columns = network.step(pending[begin : begin + self._read], self._states)
-            self._ring[: -len(columns)] = self._ring[len(columns) :]
-            self._ring[-len(columns) :] = columns
+            self._ring = np.concatenate([self._ring, columns])[len(columns) :]
             self._step += 1
             begin += self._hop
             complete = self._step - self._steps_per_window  # the window, in steps, that this step completes
             if complete == self._window * self._steps_per_hop:
-                rows.append(self._ring[: self._columns].max(axis=0))
+                rows.append(self._ring.max(axis=0))
                 centre = complete * self._hop + spec.window // 2 - self._zeros
                 times.append(self._origin + centre / spec.sample_rate)
                 self._window += 1

@@ -49,7 +49,7 @@ def test_json_keeps_everything(name: str) -> None:
 
 def test_finer_frames_align_too() -> None:
     spec = Spec("fine", (4, 4, 4, 4), LogMel(frame_step=100))
-    assert (spec.columns, spec.columns_per_hop, spec.samples_seen, spec.column_age) == (12, 2, 15_900, 0)
+    assert (spec.columns, spec.columns_per_hop, spec.samples_seen) == (12, 2, 15_900)
 
 
 def test_misaligned_frames_are_refused_with_the_nearest_hop() -> None:
