@@ -1,0 +1,104 @@
+"""The convolution stack: shapes, exact parameter counts, folding; log-mel, the same in NumPy and TensorFlow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+for module in ("tensorflow", "tf_keras"):
+    pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
+
+from l3edge import frontend  # noqa: E402
+from l3edge.spec import PRESETS, Conv, LogMel, Pool, Spec  # noqa: E402
+from training import network  # noqa: E402
+from training.backend import tf  # noqa: E402
+from training.tf_ops import TF_OPS  # noqa: E402
+
+# Trainable weights of audio tower, image tower and fusion together.
+TRAINABLE = {"edge-s": 620_866, "edge-m": 1_516_178, "edge-l": 3_892_306}
+
+
+@pytest.fixture(params=sorted(TRAINABLE))
+def spec(request: pytest.FixtureRequest) -> Spec:
+    return PRESETS[request.param]
+
+
+def test_every_edge_preset_is_counted() -> None:
+    assert set(TRAINABLE) == {name for name in PRESETS if name.startswith("edge-")}
+
+
+def test_parameter_counts(spec: Spec) -> None:
+    model = network.avc_model(spec)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == TRAINABLE[spec.name]
+    folded = network.folded(model.get_layer("audio"))
+    assert sum(kernel.size + bias.size for kernel, bias in folded) == spec.parameters
+
+
+def test_shapes(spec: Spec) -> None:
+    audio, image = network.audio_tower(spec), network.image_tower(spec)
+    assert audio.input_shape == (None, spec.frames_used, spec.log_mel.bands, 1)
+    assert audio.output_shape == (None, spec.embedding_size)
+    names = [f"conv{i + 1}" for i in range(len(spec.convolutions))]
+    assert [layer.name for layer in audio.layers if layer.name.startswith("conv")] == names
+    assert audio.get_layer("maximum").input_shape[1] == spec.columns
+    shapes = [layer.output_shape[1:] for layer in audio.layers if layer.name.startswith(("relu", "pool"))]
+    assert shapes == spec.shapes(spec.frames_used)
+    assert image.input_shape == (None, spec.image.size, spec.image.size, 3)
+    assert network.fusion(spec).output_shape == (None, 2)
+
+
+def _trained_looking(tower: object, seed: int) -> None:
+    """Batch normalisation with statistics as after training, so that folding has something to fold."""
+    random = np.random.default_rng(seed)
+    for layer in tower.layers:
+        if layer.name.startswith("bn"):
+            n = layer.gamma.shape[0]
+            gamma, variance = random.uniform(0.5, 2, n), random.uniform(0.2, 4, n)
+            layer.set_weights([gamma, random.normal(size=n), random.normal(size=n), variance])
+
+
+def test_folded_is_the_tower() -> None:
+    spec = PRESETS["edge-s"]
+    tower = network.audio_tower(spec)
+    _trained_looking(tower, 1)
+    log_mel = np.random.default_rng(2).uniform(-6.9, 5, (3, spec.frames_used, spec.log_mel.bands, 1)).astype(np.float32)
+    x, folded = tf.constant(log_mel), iter(network.folded(tower))
+    for layer in spec.layers:
+        if isinstance(layer, Pool):
+            x = tf.nn.max_pool2d(x, layer.size, layer.size, "VALID")
+        else:
+            assert isinstance(layer, Conv)
+            kernel, bias = next(folded)
+            assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
+            x = tf.nn.conv2d(tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]]), kernel, 1, "VALID")
+            x = tf.nn.relu(x + bias)
+    embedding = tf.reduce_max(x, [1, 2])
+    expected = tower(log_mel, training=False)
+    np.testing.assert_allclose(embedding, expected, atol=1e-5 * float(tf.reduce_max(tf.abs(expected))))
+
+
+def test_time_is_valid_and_frequency_is_padded() -> None:
+    """Columns stand for frames of their own: a change in the first frame reaches the first column alone."""
+    spec = PRESETS["edge-s"]
+    tower = network.audio_tower(spec)
+    _trained_looking(tower, 3)
+    columns = network.tf_keras.Model(tower.input, tower.get_layer("maximum").input)
+    x = np.random.default_rng(4).normal(size=(1, spec.frames_used, spec.log_mel.bands, 1)).astype(np.float32)
+    changed = x.copy()
+    changed[:, 0] += 5
+    difference = np.abs(columns(x).numpy() - columns(changed).numpy()).max((0, 2, 3))
+    assert difference[0] > 0
+    assert not difference[1:].any()
+
+
+@pytest.mark.parametrize("spec", [LogMel(), LogMel(frame_step=100), LogMel(sample_rate=8000, high=3800.0)])
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.1, 1.0])
+def test_log_mel_of_tensorflow_is_that_of_numpy(spec: LogMel, level: float) -> None:
+    """C4: at most 1e-4, from silence to full scale."""
+    random = np.random.default_rng(5)
+    samples = np.clip(level * random.normal(size=(2, 16_000)), -1, 1).astype(np.float32)
+    samples[1] = level * np.sin(np.arange(16_000) * 0.3)
+    in_graph = tf.function(lambda x: frontend.log_mel(x, spec, TF_OPS))(tf.constant(samples)).numpy()
+    assert in_graph.dtype == np.float32
+    for row, expected in zip(in_graph, samples, strict=True):
+        np.testing.assert_allclose(row, frontend.log_mel(expected, spec), rtol=0, atol=1e-4)

@@ -1,0 +1,192 @@
+"""Audio-visual pretraining: it learns, and a run that was stopped in any way ends as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+for module in ("tensorflow", "tf_keras", "av", "soxr", "scipy", "PIL", "tqdm", "matplotlib"):
+    pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
+
+from l3edge.spec import PRESETS  # noqa: E402
+from training import artifacts, correspondence, network, pairs, prepare, pretrain, shards, synthesize  # noqa: E402
+from training.backend import tf  # noqa: E402
+from training.cli import TrainingError  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = PRESETS["edge-s"]
+VIDEOS = 600  # short and small: what generalises is their number
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrain")
+    look = ["--seconds", "2", "--size", "80", "--fps", "6"]
+    assert synthesize.main(["--out", str(folder / "videos"), "--count", str(VIDEOS), "--seed", "11", *look]) == 0
+    assert prepare.main([str(folder / "videos"), "--out", str(folder / "shards")]) == 0
+    return folder / "shards"
+
+
+def command(data: Path, directory: Path, *options: str) -> list[str]:
+    arguments = ["--preset", "edge-s", "--data", str(data), "--run", str(directory), *options]
+    return [sys.executable, "-m", "training.pretrain", *arguments]
+
+
+def run(data: Path, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(data, directory, *options), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def stop(data: Path, directory: Path, number: signal.Signals, *options: str) -> int:
+    """Start the command, wait for a new checkpoint, send the signal; the exit status."""
+    before = set(directory.glob("checkpoints/*.index"))
+    process = subprocess.Popen(command(data, directory, *options), cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while set(directory.glob("checkpoints/*.index")) <= before and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.01)
+    process.send_signal(number)
+    return process.wait(timeout=60)
+
+
+def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
+    """Videos never seen in training, half the pairs negative: 0.77 was measured where 0.65 is asked; chance is 0.5."""
+    result = run(data, tmp_path / "run", "--steps", "180")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    metrics = artifacts.read_json(tmp_path / "run" / "metrics.json")
+    for split in ("validation", "test"):
+        assert metrics[split]["pairs"] >= 200
+        assert f"{split} AVC accuracy {metrics[split]['accuracy']:.3f}" in result.stdout
+    assert (metrics["validation"]["accuracy"] + metrics["test"]["accuracy"]) / 2 >= 0.65
+
+    loaded = pretrain.load_run(tmp_path / "run")
+    assert loaded.spec == SPEC
+    assert loaded.data == data
+    assert loaded.arguments["arguments"]["seed"] == 0
+    assert loaded.arguments["data"]["sha256"] == shards.statistics(data)[1]
+    trainer = correspondence.Trainer(loaded.spec, 1, 0.0)
+    artifacts.load_weights(tmp_path / "run" / "weights.npz", trainer.model)
+    again = trainer.evaluate(pairs.evaluation_clips(shards.load(data, "test"), SPEC))
+    assert again["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=0.01)
+
+    with (tmp_path / "run" / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in history] == list(range(9, 181, 9))
+    assert (tmp_path / "run" / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_stopped_run_ends_as_the_undisturbed_one(data: Path, tmp_path: Path) -> None:
+    options = ("--steps", "60", "--batch", "8", "--checkpoint-every", "5", "--evaluate-every", "25")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(data, whole, *options).returncode == 0
+    assert stop(data, parts, signal.SIGKILL, *options) == -signal.SIGKILL
+    with pytest.raises(TrainingError, match="not finished"):
+        pretrain.load_run(parts)
+    assert stop(data, parts, signal.SIGINT, *options) == 130
+    assert stop(data, parts, signal.SIGTERM, *options) == 0
+    assert not (parts / "metrics.json").exists()
+    result = run(data, parts, *options)
+    assert result.returncode == 0, result.stderr
+    assert "continuing at step" in result.stderr
+
+    with np.load(whole / "weights.npz") as one, np.load(parts / "weights.npz") as two:
+        assert set(one) == set(two)
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    for file in ("history.csv", "metrics.json", "spec.json"):
+        assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
+
+    finished = run(data, parts, *options)
+    assert finished.returncode == 0
+    assert "is finished" in finished.stdout
+    other = run(data, parts, "--steps", "61", "--batch", "8", "--evaluate-every", "25")
+    assert other.returncode == 1
+    assert "--steps was 60, now 61" in other.stderr
+    assert "checkpoint" not in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_order_and_augmentation_are_a_function_of_seed_and_step(data: Path) -> None:
+    records = shards.load(data, "validation")
+    stream = list(itertools.islice(pairs.training_clips(records, SPEC, 3, 8), 9))
+    for step in (1, 5, 8):  # in the first pass over the records, and in later ones
+        resumed = next(iter(pairs.training_clips(records, SPEC, 3, 8, step)))
+        for name, value in stream[step].items():
+            np.testing.assert_array_equal(value, resumed[name])
+    other = next(iter(pairs.training_clips(records, SPEC, 4, 8)))
+    assert not np.array_equal(stream[0]["audio"], other["audio"])
+    first_pass = [video for clip in stream for video in clip["video"].numpy()][: len(records)]
+    assert len(set(first_pass)) == len(records)
+    image, audio = stream[0]["image"].numpy(), stream[0]["audio"].numpy()
+    assert image.min() >= -1
+    assert image.max() <= 1
+    assert np.abs(audio).max() <= 1 + pairs.VOLUME
+
+
+def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of a batch in which two clips are of one video is that of the pairs that remain."""
+    trainer = correspondence.Trainer(SPEC, 3, 0.0)
+    random = np.random.default_rng(0)
+    image = tf.constant(random.normal(size=(4, SPEC.image.filters[-1])), tf.float32)
+    sound = tf.constant(random.normal(size=(4, SPEC.embedding_size)), tf.float32)
+    monkeypatch.setattr(trainer, "embed", lambda images, audio, training: (image, sound))
+    monkeypatch.setattr(trainer.optimizer, "apply_gradients", lambda gradients: list(gradients))
+    video = np.array(["a", "b", "a", "c"])
+    expected = {True: [], False: []}
+    for i, j in itertools.product(range(4), range(4)):
+        if i == j or video[i] != video[j]:
+            logits = trainer.model.get_layer("fusion")([image[i : i + 1], sound[j : j + 1]])[0].numpy()
+            expected[i == j].append(np.log(np.exp(logits).sum()) - logits[int(i == j)])
+    images, audio = tf.zeros([4, 64, 64, 3]), tf.zeros([4, SPEC.window])
+    trainer.train.python_function(images, audio, tf.constant(video), tf.constant(0.0))
+    assert [len(losses) for losses in expected.values()] == [4, 10]
+    assert float(trainer.loss.result()) == pytest.approx((np.mean(expected[True]) + np.mean(expected[False])) / 2, 1e-5)
+
+
+def test_learning_rate() -> None:
+    rates = [correspondence.learning_rate(step, 100, 0.5, 10) for step in range(100)]
+    assert rates[:2] == pytest.approx([0.05, 0.1])
+    assert max(rates) == rates[9] == rates[10] == 0.5
+    assert rates[55] == pytest.approx(0.25)
+    assert 0 < rates[99] < 1e-3
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    artifacts.save_weights(tmp_path / "weights.npz", network.avc_model(SPEC))
+    with pytest.raises(TrainingError, match="the spec says"):
+        artifacts.load_weights(tmp_path / "weights.npz", network.avc_model(PRESETS["edge-m"]))
+    (tmp_path / "weights.npz").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        artifacts.load_weights(tmp_path / "weights.npz", network.avc_model(SPEC))
+
+
+def test_refusals(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    few = tmp_path / "few"
+    few.mkdir()
+    statistics = json.loads((data / "statistics.json").read_text())
+    statistics["splits"]["train"] = ["one.mp4"]
+    (few / "statistics.json").write_text(json.dumps(statistics))
+    for where, directory, message in (
+        (tmp_path, tmp_path / "run", r"holds no statistics\.json"),
+        (few, tmp_path / "run", "fewer than two training videos"),
+        (data, tmp_path, "not a run directory"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            pretrain.main(["--data", str(where), "--run", str(directory)])
+    with pytest.raises(TrainingError, match="not a run directory"):
+        pretrain.load_run(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        pretrain.main(["--data", str(data), "--run", str(tmp_path / "run"), "--batch", "1"])
+    assert "at least 2" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "thesis.tex"]

@@ -1,0 +1,176 @@
+"""A run directory: what a training command leaves behind, and how to load it.
+
+spec.json           the model, `Spec.to_json`
+arguments.json      the command's arguments, the data's digest, versions, git commit
+weights.npz         float32 arrays "tower/layer/weight", e.g. "audio/conv1/kernel"; no pickle
+metrics.json        accuracy on held-out videos; it is written last, so a run that has it is finished
+history.csv         one row an evaluation
+learning-curve.png  the same, drawn
+checkpoints/        weights, optimizer, step and history: what resuming needs
+tensorboard/        the same, for TensorBoard
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from l3edge.spec import Spec
+
+from . import network
+from .backend import tf, tf_keras
+from .cli import TrainingError
+
+TOWERS = ("audio", "image", "fusion")
+
+
+@dataclass
+class Run:
+    """A finished run."""
+
+    directory: Path
+    spec: Spec
+    model: tf_keras.Model  # network.avc_model with the trained weights
+    arguments: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def audio_tower(self) -> tf_keras.Model:
+        """What is exported."""
+        return self.model.get_layer("audio")
+
+    @property
+    def image_tower(self) -> tf_keras.Model:
+        return self.model.get_layer("image")
+
+    @property
+    def data(self) -> Path:
+        """The shards it was trained on."""
+        return Path(self.arguments["data"]["path"])
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def write_json(path: Path, document: object) -> None:
+    write(path, json.dumps(document, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit behind a run."""
+    here = Path(__file__).parent
+
+    def git(*command: str) -> str | None:
+        try:
+            return subprocess.run(
+                ["git", *command], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "tensorflow": tf.__version__}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "modified": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {**versions, "tf_keras": tf_keras.__version__},
+        "machine": platform.machine(),
+    }
+
+
+def _named_weights(model: tf_keras.Model) -> dict[str, Any]:
+    """ "tower/layer/weight" -> variable."""
+    return {
+        f"{tower}/{layer.name}/{variable.name.split('/')[-1].split(':')[0]}": variable
+        for tower in TOWERS
+        for layer in model.get_layer(tower).layers
+        for variable in layer.weights
+    }
+
+
+def save_weights(path: Path, model: tf_keras.Model) -> None:
+    """Save an AVC model's weights as npz."""
+    content = io.BytesIO()
+    np.savez(content, **{name: variable.numpy() for name, variable in _named_weights(model).items()})
+    write(path, content.getvalue())
+
+
+def load_weights(path: Path, model: tf_keras.Model) -> None:
+    """Load what `save_weights` saved; names and shapes must be the model's."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error
+    variables = _named_weights(model)
+    for name in sorted(set(variables) | set(arrays)):
+        have = arrays[name].shape if name in arrays else None
+        want = tuple(variables[name].shape) if name in variables else None
+        if have != want:
+            raise TrainingError(f"{path}: {name} has shape {have}, the spec says {want}")
+        variables[name].assign(arrays[name])
+
+
+def load_run(directory: str | os.PathLike[str]) -> Run:
+    """The finished run in a directory."""
+    directory = Path(directory)
+    if not (directory / "metrics.json").is_file():
+        started = (directory / "arguments.json").is_file()
+        raise TrainingError(
+            f"the run in {directory} is not finished: the command that started it continues it"
+            if started
+            else f"{directory} is not a run directory: it has no arguments.json"
+        )
+    spec = Spec.from_json(read_json(directory / "spec.json"))
+    model = network.avc_model(spec)
+    load_weights(directory / "weights.npz", model)
+    arguments, metrics = read_json(directory / "arguments.json"), read_json(directory / "metrics.json")
+    return Run(directory, spec, model, arguments, metrics)
+
+
+def write_history(directory: Path, title: str, history: list[dict[str, float | None]]) -> None:
+    """history.csv and learning-curve.png."""
+    table = io.StringIO()
+    rows = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(history)
+    write(directory / "history.csv", table.getvalue())
+
+    steps = [row["step"] for row in history]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, quantity, label in zip(
+        figure.subplots(1, 2), ("loss", "accuracy"), ("cross entropy, nats", "AVC accuracy"), strict=True
+    ):
+        for split in ("train", "validation"):
+            values = [np.nan if row[f"{split}_{quantity}"] is None else row[f"{split}_{quantity}"] for row in history]
+            axes.plot(steps, values, label=split)
+        chance = np.log(2) if quantity == "loss" else 0.5
+        axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance ({chance:.3g})")
+        axes.set(xlabel="step", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write(directory / "learning-curve.png", picture.getvalue())
