@@ -68,7 +68,8 @@ def main() -> None:
         print(
             f"| {'-'.join(map(str, spec.filters))} | {1000 * spec.log_mel.frame_step / spec.sample_rate:g} ms "
             f"| {spec.macs_per_hop / 1e6:.1f} | {a / base:.2f} | {a:.0f} | {b / a:.1f} "
-            f"| {spec.macs_per_hop / a / 1000:.0f} | {size / 1000:.0f} | {presets.get((spec.filters, spec.log_mel), '')} |"
+            f"| {spec.macs_per_hop / a / 1000:.0f} | {size / 1000:.0f} "
+            f"| {presets.get((spec.filters, spec.log_mel), '')} |"
         )
 
 

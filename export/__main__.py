@@ -120,6 +120,15 @@ def commit() -> str:
     return head.stdout.strip() + ("+" if status.stdout.strip() else "")
 
 
+def without_paths(training: dict[str, Any]) -> dict[str, Any]:
+    """What a run was made from, less where that lay on the machine that made it."""
+    return {
+        **training,
+        "arguments": {key: value for key, value in training["arguments"].items() if key not in ("run", "data")},
+        "data": {key: value for key, value in training["data"].items() if key != "path"},
+    }
+
+
 def export(arguments: argparse.Namespace) -> None:
     """Build, convert, write, reload, check; the file takes its name only when it passed."""
     trained = load_run(arguments.run)
@@ -138,7 +147,7 @@ def export(arguments: argparse.Namespace) -> None:
         "parity": {},
         "provenance": {
             "run": Path(arguments.run).name,
-            "training": trained.arguments,
+            "training": without_paths(trained.arguments),
             "avc": trained.metrics,
             "export_commit": commit(),
             "export": {key: getattr(arguments, key) for key in ("recipe", "steps", "batch", "learning_rate", "seed")},
@@ -182,7 +191,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", choices=RECIPES, default="int8_qat", help="how to quantise")
     made.add_argument("--name", help="the model's name for people (default: the output's stem)")
     made.add_argument("--data", type=Path, metavar="SHARDS", help="calibrate and check on these (default: the run's)")
-    made.add_argument("--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to check on as well")
+    made.add_argument(
+        "--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to check on as well"
+    )
     made.add_argument("--steps", type=positive_int, default=300, help="fine-tuning steps of int8_qat")
     made.add_argument("--batch", type=positive_int, default=32, help="windows in a fine-tuning step")
     made.add_argument("--learning-rate", type=positive_float, default=1e-4, help="of fine-tuning, decaying to zero")

@@ -29,7 +29,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps on a few synthesised videos: everything real, nothing learned."""
     folder = tmp_path_factory.mktemp("chain")
     videos, shards, directory = folder / "videos", folder / "shards", folder / "run"
-    synthesize.main(["--out", str(videos), "--count", "16", "--seed", "3", "--seconds", "3", "--kinds", "bell,dog,rain"])
+    synthesize.main(
+        ["--out", str(videos), "--count", "16", "--seed", "3", "--seconds", "3", "--kinds", "bell,dog,rain"]
+    )
     prepare.main([str(videos), "--out", str(shards)])
     arguments = ["--preset", "edge-s", "--data", str(shards), "--run", str(directory), "--steps", "4", "--batch", "8"]
     assert pretrain.main(arguments) == 0
@@ -59,6 +61,7 @@ def test_recipes(run: Path, tmp_path: Path, recipe: str) -> None:
     provenance = model.metadata["provenance"]
     assert provenance["training"]["arguments"]["preset"] == "edge-s"
     assert provenance["training"]["data"]["videos"] == 16
+    assert str(run.parent) not in str(model.metadata)
     load = functools.cache(lambda threads: l3edge.load(output, threads=threads))
     contract.check(load, contract.sounds(1, 24_000), 16_000, [17, 1600])
     contract.check_tells_apart(model)

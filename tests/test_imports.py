@@ -13,7 +13,18 @@ import l3edge
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
-    "l3edge": {"training", "export", "benchmarks", "tests", "tensorflow", "tf_keras", "scipy", "librosa", "numba", "av"},
+    "l3edge": {
+        "training",
+        "export",
+        "benchmarks",
+        "tests",
+        "tensorflow",
+        "tf_keras",
+        "scipy",
+        "librosa",
+        "numba",
+        "av",
+    },
     "training": {"export", "benchmarks", "tests"},
     "export": {"benchmarks", "tests"},
 }

@@ -58,8 +58,11 @@ def stop(data: Path, directory: Path, number: signal.Signals, *options: str) -> 
 
 
 def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
-    """Videos never seen in training, half the pairs negative: 0.77 was measured where 0.65 is asked; chance is 0.5."""
-    result = run(data, tmp_path / "run", "--steps", "180")
+    """Videos never seen in training, half the pairs negative; chance is 0.5.
+
+    Measured with seeds 0, 1 and 2: 0.77, 0.69 and 0.71.
+    """
+    result = run(data, tmp_path / "run", "--steps", "180", "--evaluate-every", "60")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     metrics = artifacts.read_json(tmp_path / "run" / "metrics.json")
@@ -80,7 +83,7 @@ def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
 
     with (tmp_path / "run" / "history.csv").open() as file:
         history = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in history] == list(range(9, 181, 9))
+    assert [int(row["step"]) for row in history] == [60, 120, 180]
     assert (tmp_path / "run" / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 

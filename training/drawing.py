@@ -114,31 +114,23 @@ class Pen:
             self._draw.line(xy + xy[:4], fill=line, width=max(1, round(width * self._scale)), joint="curve")
 
     def line(self, points: Points, fill: Colour, width: float = 0.06) -> None:
-        self._draw.line(
-            self._pixels(points), fill=fill, width=max(1, round(width * self._scale)), joint="curve"
-        )
+        self._draw.line(self._pixels(points), fill=fill, width=max(1, round(width * self._scale)), joint="curve")
 
     def disc(
         self, x: float, y: float, rx: float, fill: Colour, ry: float | None = None, line: Colour | None = None
     ) -> None:
         self.poly(_CIRCLE * (rx, rx if ry is None else ry) + (x, y), fill, line)
 
-    def ring(
-        self, x: float, y: float, rx: float, fill: Colour, width: float = 0.06, ry: float | None = None
-    ) -> None:
+    def ring(self, x: float, y: float, rx: float, fill: Colour, width: float = 0.06, ry: float | None = None) -> None:
         points = _CIRCLE * (rx, rx if ry is None else ry) + (x, y)
         self.line(np.concatenate([points, points[:2]]), fill, width)
 
-    def arc(
-        self, x: float, y: float, r: float, start: float, end: float, fill: Colour, width: float = 0.06
-    ) -> None:
+    def arc(self, x: float, y: float, r: float, start: float, end: float, fill: Colour, width: float = 0.06) -> None:
         """Part of a circle, from `start` to `end` in radians, clockwise from the right."""
         angle = np.linspace(start, end, 14)
         self.line(np.stack([x + r * np.cos(angle), y + r * np.sin(angle)], axis=1), fill, width)
 
-    def box(
-        self, x0: float, y0: float, x1: float, y1: float, fill: Colour, line: Colour | None = None
-    ) -> None:
+    def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, line: Colour | None = None) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, line)
 
 
@@ -146,9 +138,7 @@ Paint = Callable[[Pen, float], None]  # draws the thing as it is at a time, in s
 Look = Callable[[np.random.Generator, Ink, Motion], Paint]
 
 
-def placement(
-    dx: float, dy: float, turn: float, scale: float, mirror: bool = False, stretch: float = 1.0
-) -> NDArray:
+def placement(dx: float, dy: float, turn: float, scale: float, mirror: bool = False, stretch: float = 1.0) -> NDArray:
     """The [3, 3] matrix that stretches sideways, mirrors, scales, turns and then shifts."""
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
     wide = -stretch if mirror else stretch
@@ -204,27 +194,19 @@ class Scene:
     thing: Paint
     backdrop: Image.Image
     size: int
-    pose: tuple[
-        float, float, float, float, bool, float
-    ]  # x, y [of the picture], turn, scale, mirrored, stretch
+    pose: tuple[float, float, float, float, bool, float]  # x, y [of the picture], turn, scale, mirrored, stretch
     drift: tuple[float, float, float]  # amplitude [of the picture], cycles a second, phase
 
     def frame(self, t: float) -> NDArray[np.uint8]:
         """The picture at `t` seconds, [size, size, 3] RGB."""
         side = self.size * OVERSAMPLING
         reach, pace, phase = self.drift
-        sway = (
-            reach
-            * side
-            * np.array([np.sin(2 * np.pi * pace * t + phase), np.cos(1.7 * np.pi * pace * t + phase)])
-        )
+        sway = reach * side * np.array([np.sin(2 * np.pi * pace * t + phase), np.cos(1.7 * np.pi * pace * t + phase)])
         margin = (self.backdrop.width - side) / 2
         left, top = (round(margin - s) for s in sway)
         image = self.backdrop.crop((left, top, left + side, top + side))
         x, y, turn, scale, mirror, stretch = self.pose
-        matrix = placement(
-            x * side + 1.6 * sway[0], y * side + 1.6 * sway[1], turn, scale * side, mirror, stretch
-        )
+        matrix = placement(x * side + 1.6 * sway[0], y * side + 1.6 * sway[1], turn, scale * side, mirror, stretch)
         self.thing(Pen(image, matrix[:2]), t)
         return np.asarray(image.reduce(OVERSAMPLING))
 

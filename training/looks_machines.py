@@ -27,9 +27,7 @@ def engine(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
             block.line([(-0.88, y), (0.52, y)], ink.dark, 0.07)
         block.disc(0.7, 0.45, 0.4, ink.accent, line=ink.line)
         for spoke in np.arange(3) * _TAU / 3 + _TAU * turns * t:
-            block.line(
-                [(0.7, 0.45), (0.7 + 0.36 * np.cos(spoke), 0.45 + 0.36 * np.sin(spoke))], ink.line, 0.08
-            )
+            block.line([(0.7, 0.45), (0.7 + 0.36 * np.cos(spoke), 0.45 + 0.36 * np.sin(spoke))], ink.line, 0.08)
 
     return paint
 
@@ -57,9 +55,7 @@ def motorbike(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         bike.line([(-base, 0.5), (-0.1, 0.45), (0.25, -0.1), (base, 0.5)], ink.accent, 0.1)
         bike.line([(base, 0.5), (0.38, -0.4), (0.18, -0.52)], ink.line, 0.09)
         bike.disc(-0.05, 0.35, 0.25, ink.dark, line=ink.line)
-        bike.poly(
-            [(-0.2, -0.22), (0.12, -0.32), (0.4, -0.15), (0.25, 0.08), (-0.2, 0.05)], ink.main, ink.line
-        )
+        bike.poly([(-0.2, -0.22), (0.12, -0.32), (0.4, -0.15), (0.25, 0.08), (-0.2, 0.05)], ink.main, ink.line)
         bike.poly([(-0.95, -0.2), (-0.2, -0.15), (-0.2, 0.05), (-0.75, 0.02)], ink.line)
         bike.line([(-0.1, 0.55), (-base - 0.15, 0.6)], ink.light, 0.1)
 
@@ -97,9 +93,7 @@ def chainsaw(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         pen.disc(0.6, 0.62, 0.4, ink.accent, line=ink.line)
         for r in (0.28, 0.15):
             pen.ring(0.6, 0.62, r, ink.line, 0.03)
-        saw = pen.moved(
-            0.02 * np.sin(67 * t), 0.05 * m.level(t) + 0.02 * np.sin(59 * t), 0.06 * np.sin(2 * t)
-        )
+        saw = pen.moved(0.02 * np.sin(67 * t), 0.05 * m.level(t) + 0.02 * np.sin(59 * t), 0.06 * np.sin(2 * t))
         for k in range(teeth):
             u = (k / teeth + speed * t / 4) % 1
             x, y, up = (-0.1 + 2.4 * u, -bar, -1) if u < 0.5 else (2.3 - 2.4 * u, bar, 1)
@@ -230,9 +224,7 @@ def typing(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
     pressed = rng.integers(0, rows * columns, 64)
 
     def paint(pen: Pen, t: float) -> None:
-        pen.poly(
-            [(-1.1 * narrow, -0.55), (1.1 * narrow, -0.55), (1.15, 0.6), (-1.15, 0.6)], ink.main, ink.line
-        )
+        pen.poly([(-1.1 * narrow, -0.55), (1.1 * narrow, -0.55), (1.15, 0.6), (-1.15, 0.6)], ink.main, ink.line)
         down = pressed[m.count(t) % 64] if m.hit(t, 0.1) > 0.2 else -1
         for row in range(rows):
             top, bottom = (-0.45 + 0.98 * (row + edge) / rows for edge in (0.08, 0.85))

@@ -35,9 +35,7 @@ def bird(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         body.poly([(0.6, -0.5), (1.08, -0.42 - 0.22 * sing), (0.66, -0.36)], ink.accent, ink.line, 0.03)
         body.poly([(0.66, -0.36), (1.02, -0.34 + 0.2 * sing), (0.6, -0.24)], ink.accent, ink.line, 0.03)
         body.disc(0.48, -0.42, 0.06, ink.line)
-        body.poly(
-            [(0.15, 0.0), (-0.15, -0.15), (-0.65, 0.25 - 0.3 * sing), (-0.1, 0.35)], ink.light, ink.line
-        )
+        body.poly([(0.15, 0.0), (-0.15, -0.15), (-0.65, 0.25 - 0.3 * sing), (-0.1, 0.35)], ink.light, ink.line)
 
     return paint
 
@@ -53,9 +51,7 @@ def cricket(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         pen.disc(long, 0.12, 0.2, ink.main, 0.2, ink.line)
         pen.disc(long + 0.06, 0.06, 0.055, ink.line)
         for lean in (0.0, 0.35):
-            pen.line(
-                [(long + 0.1, -0.05), (long + 0.15 + lean, -0.5), (long - 0.15 + lean, -0.9)], ink.line, 0.035
-            )
+            pen.line([(long + 0.1, -0.05), (long + 0.15 + lean, -0.5), (long - 0.15 + lean, -0.9)], ink.line, 0.035)
         for x in (0.1, 0.4):
             pen.line([(x, 0.3), (x + 0.1, 0.5), (x + 0.02, 0.8)], ink.line, 0.05)
         for x in (-0.1, -0.3):
@@ -84,9 +80,7 @@ def frog(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
             pen.disc(side * 0.45, -0.38, eye * 0.55, ink.line, eye * 0.3)
         swell = m.level(t)
         pen.disc(0, 0.38, 0.3 + 0.3 * swell, ink.light, 0.14 + 0.32 * swell, ink.line)
-        pen.line(
-            [(-0.6 * wide / 0.7, 0.05), (-0.3, 0.17), (0.3, 0.17), (0.6 * wide / 0.7, 0.05)], ink.line, 0.06
-        )
+        pen.line([(-0.6 * wide / 0.7, 0.05), (-0.3, 0.17), (0.3, 0.17), (0.6 * wide / 0.7, 0.05)], ink.line, 0.06)
 
     return paint
 
@@ -240,9 +234,7 @@ def baby(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         for side in (-1, 1):
             for k in range(3):
                 age = (1.7 * t + k / 3) % 1
-                head.disc(
-                    side * (gap + 0.12 + 0.75 * age), -0.05 + 0.9 * age**2 - 0.3 * age, 0.07, ink.accent, 0.1
-                )
+                head.disc(side * (gap + 0.12 + 0.75 * age), -0.05 + 0.9 * age**2 - 0.3 * age, 0.07, ink.accent, 0.1)
 
     return paint
 

@@ -133,9 +133,7 @@ def guitar(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
         body.box(-0.25, 0.72, 0.25, 0.8, ink.line)
         y = np.linspace(-0.35 - neck, 0.75, 9)
         for k, x in enumerate(strings):
-            swing = (
-                0.12 * m.hit(t, 0.25) * (m.count(t) % len(strings) == k) * np.sin(np.linspace(0, np.pi, 9))
-            )
+            swing = 0.12 * m.hit(t, 0.25) * (m.count(t) % len(strings) == k) * np.sin(np.linspace(0, np.pi, 9))
             body.line(np.stack([x + swing * np.cos(50 * t), y], axis=1), ink.light, 0.03)
 
     return paint
@@ -146,9 +144,7 @@ def bell(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
     shoulder, lip, flare = rng.uniform(0.3, 0.42), rng.uniform(0.65, 0.85), rng.uniform(2, 4)
     y = np.linspace(0, 1, 12)
     half = shoulder * np.minimum(1, (y + 0.02) * 8) ** 0.5 + (lip - shoulder) * y**flare
-    profile = np.concatenate(
-        [np.stack([-half, 1.35 * y - 0.65], 1), np.stack([half, 1.35 * y - 0.65], 1)[::-1]]
-    )
+    profile = np.concatenate([np.stack([-half, 1.35 * y - 0.65], 1), np.stack([half, 1.35 * y - 0.65], 1)[::-1]])
 
     def paint(pen: Pen, t: float) -> None:
         angle = 0.35 * np.cos(np.pi * (m.count(t) + m.phase(t)))
@@ -190,9 +186,7 @@ def violin(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
     """A waisted body with two f-holes, and a long bow that is drawn across it, to and fro with the notes."""
     bout, waist = rng.uniform(0.42, 0.52), rng.uniform(0.22, 0.3)
     y = np.array([-0.42, -0.36, -0.22, -0.05, 0.12, 0.3, 0.5, 0.75, 0.9, 0.95])
-    half = np.array(
-        [0.1, 0.75 * bout, 0.85 * bout, 0.75 * bout, waist, waist, 0.95 * bout, bout, 0.7 * bout, 0.2]
-    )
+    half = np.array([0.1, 0.75 * bout, 0.85 * bout, 0.75 * bout, waist, waist, 0.95 * bout, bout, 0.7 * bout, 0.2])
     outline = np.concatenate([np.stack([-half, y], 1), np.stack([half, y], 1)[::-1]])
 
     def paint(pen: Pen, t: float) -> None:
@@ -229,9 +223,7 @@ def flute(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
             tube.box(x - 0.05, -1.3 * thick, x + 0.05, 1.3 * thick, ink.dark, ink.line)
         tube.disc(-0.95, -thick, 0.16, ink.dark, 0.1, ink.line)
         for x, down in zip(np.linspace(-0.42, 0.75, keys), fingering[m.count(t) % 16], strict=True):
-            tube.disc(
-                x, -0.02 if down else -1.6 * thick, 0.075, ink.line if down else ink.light, line=ink.line
-            )
+            tube.disc(x, -0.02 if down else -1.6 * thick, 0.075, ink.line if down else ink.light, line=ink.line)
         for k in range(3):
             reach = (1.5 * t + k / 3) % 1
             tube.arc(-0.95, -thick, 0.2 + 0.45 * reach, -2.2, -0.9, ink.accent, 0.05 * (1 - reach) + 0.01)

@@ -58,9 +58,7 @@ def wind(rng: np.random.Generator, ink: Ink, m: Motion) -> Paint:
             )
         for x, y, phase in leaves:
             along = (phase + (0.5 + 0.3 * x) * t) % 1
-            leaf = pen.moved(
-                -0.3 + 1.7 * along, -0.5 + 1.2 * y + 0.12 * np.sin(9 * along + 6 * y), 7 * along + 6 * x
-            )
+            leaf = pen.moved(-0.3 + 1.7 * along, -0.5 + 1.2 * y + 0.12 * np.sin(9 * along + 6 * y), 7 * along + 6 * x)
             leaf.poly([(-0.11, 0), (0, -0.05), (0.11, 0), (0, 0.05)], ink.accent)
 
     return paint

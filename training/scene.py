@@ -1,6 +1,6 @@
 """One recording of several synthesised sounds after each other, for demonstration and tests.
 
-    python -m training.scene --output examples/scene.flac
+python -m training.scene --output examples/scene.flac
 """
 
 from __future__ import annotations

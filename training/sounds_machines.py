@@ -57,9 +57,7 @@ def chainsaw(s: Synth) -> Audio:
     """A two-stroke screaming at full throttle and labouring in the wood, harsh up to many kilohertz."""
     labour = s.wander(s.pick(1.5, 4))
     firing = s.pick(130, 280) * (1 + 0.25 * labour)
-    buzz = _combustion(
-        s, firing, 2, s.pick(5, 12), [s.pick(500, 900), s.pick(1500, 2600), s.pick(3500, 6000)]
-    )
+    buzz = _combustion(s, firing, 2, s.pick(5, 12), [s.pick(500, 900), s.pick(1500, 2600), s.pick(3500, 6000)])
     return buzz / buzz.std() + 0.3 * s.band(s.noise(), 2000, 9000) * (1 + 0.5 * labour)
 
 
@@ -84,10 +82,7 @@ def telephone(s: Synth) -> Audio:
     """An old telephone: a clapper between two small bells, ringing in bursts."""
     base, ring, flutter = s.pick(900, 2200), s.pick(0.04, 0.12), s.pick(18, 30)
     ratios = np.array([1, 1.51, 2.4, 3.3, 4.6])
-    cups = [
-        s.modes(base * tuning * ratios, ring, [1, 0.6, 0.5, 0.3, 0.2])
-        for tuning in (1, s.rng.uniform(1.1, 1.35))
-    ]
+    cups = [s.modes(base * tuning * ratios, ring, [1, 0.6, 0.5, 0.3, 0.2]) for tuning in (1, s.rng.uniform(1.1, 1.35))]
     total, burst = np.zeros(s.n), s.rng.uniform(0.3, 0.4)
     for start in s.times((1.6, 2.1), 0.02):
         for k in range(int(burst * flutter)):

@@ -58,9 +58,7 @@ def dog(s: Synth) -> Audio:
         x = np.linspace(0, 1, s.samples(length))
         rough = s.tone(voice * (1 + 0.5 * np.sin(np.pi * x**0.6) - 0.3 * x), np.arange(1, 40) ** -0.7)
         rough = rough * (1 + 0.5 * s.wander(90, length)) + 0.25 * s.noise(length)
-        return s.resonate(rough, [650 * mouth, 1300 * mouth, 2700 * mouth], [250, 350, 500]) * s.hump(
-            length, 0.25
-        )
+        return s.resonate(rough, [650 * mouth, 1300 * mouth, 2700 * mouth], [250, 350, 500]) * s.hump(length, 0.25)
 
     return s.repeat(bark, (1.7, 3.2), 0.2)
 
@@ -101,16 +99,10 @@ def baby(s: Synth) -> Audio:
         length = s.pick(0.42, 0.6)
         x = np.linspace(0, 1, s.samples(length))
         pitch = (
-            voice
-            * (0.8 + 0.35 * np.sin(np.pi * x**0.7))
-            * (1 + 0.02 * np.sin(2 * np.pi * s.pick(5, 9) * x * length))
+            voice * (0.8 + 0.35 * np.sin(np.pi * x**0.7)) * (1 + 0.02 * np.sin(2 * np.pi * s.pick(5, 9) * x * length))
         )
-        folds = s.tone(pitch, np.arange(1, 30) ** -0.6) * (1 + 0.25 * s.wander(60, length)) + 0.05 * s.noise(
-            length
-        )
-        return s.resonate(folds, [900 * mouth, 1400 * mouth, 2900 * mouth], [200, 250, 400]) * s.hump(
-            length, 0.2
-        )
+        folds = s.tone(pitch, np.arange(1, 30) ** -0.6) * (1 + 0.25 * s.wander(60, length)) + 0.05 * s.noise(length)
+        return s.resonate(folds, [900 * mouth, 1400 * mouth, 2900 * mouth], [200, 250, 400]) * s.hump(length, 0.2)
 
     return s.repeat(cry, (1.6, 1.9), 0.05)
 
@@ -121,9 +113,7 @@ def footsteps(s: Synth) -> Audio:
 
     def step() -> Audio:
         clip = np.zeros(s.samples(0.25))
-        heel = s.modes(
-            thump * np.array([1, 2.2, 3.7]) * s.pick(0.9, 1.1), [0.03, 0.02, 0.01], [1, 0.6, 0.4], 2e-3
-        )
+        heel = s.modes(thump * np.array([1, 2.2, 3.7]) * s.pick(0.9, 1.1), [0.03, 0.02, 0.01], [1, 0.6, 0.4], 2e-3)
         scrape = s.band(s.noise(0.14), 400, floor) * s.hump(0.14, 0.5) * (1 + s.wander(60, 0.14))
         s.place(clip, heel / np.abs(heel).max(), 0.0)
         s.place(clip, scrape / np.abs(scrape).max(), s.rng.uniform(0.03, 0.08), grit)
@@ -136,9 +126,7 @@ def rain(s: Synth) -> Audio:
     """A steady bright hiss made of drops, the nearest ones heard singly."""
     hiss = s.band(s.noise(), s.pick(300, 1500), s.pick(6000, 16000))
     drops = [s.modes([s.pick(1500, 7000)], [s.pick(1e-3, 5e-3)], [1]) for _ in range(6)]
-    return hiss / hiss.std() * (1 + 0.1 * s.wander(2)) + s.pick(0.5, 3) * s.scatter(
-        drops, s.pick(60, 300), 0.7
-    )
+    return hiss / hiss.std() * (1 + 0.1 * s.wander(2)) + s.pick(0.5, 3) * s.scatter(drops, s.pick(60, 300), 0.7)
 
 
 def wind(s: Synth) -> Audio:
@@ -146,9 +134,7 @@ def wind(s: Synth) -> Audio:
     gust = 0.6 + 0.4 * s.wander(s.pick(0.8, 2))
     low = s.band(s.noise(), 40, s.pick(200, 500)) * gust
     centre = s.pick(350, 1000)
-    howl = sum(
-        s.band(s.noise(), f * centre, 1.15 * f * centre) * np.clip(s.wander(1.5), 0, 1) for f in (0.8, 1, 1.3)
-    )
+    howl = sum(s.band(s.noise(), f * centre, 1.15 * f * centre) * np.clip(s.wander(1.5), 0, 1) for f in (0.8, 1, 1.3))
     return low / low.std() + s.pick(0.3, 1.2) * howl * gust / (howl.std() + 1e-9)
 
 
@@ -178,9 +164,7 @@ def fire(s: Synth) -> Audio:
 
     def crack() -> Audio:
         length = s.pick(2e-3, 0.02)
-        return s.band(s.noise(length), s.pick(600, 2500), s.pick(4000, 12000)) * s.decay(
-            length, 2e-4, length / 4
-        )
+        return s.band(s.noise(length), s.pick(600, 2500), s.pick(4000, 12000)) * s.decay(length, 2e-4, length / 4)
 
     roar = s.band(s.noise(), 30, s.pick(150, 500)) * (1 + 0.4 * s.wander(3))
     crackle = s.scatter([crack() for _ in range(10)], s.pick(12, 60), 0.9)

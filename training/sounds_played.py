@@ -13,9 +13,7 @@ def knock(s: Synth) -> Audio:
     """Knuckles on wood: a few dull, quickly damped modes."""
     base, damping = s.pick(110, 420), s.pick(0.015, 0.05)
     ratios = np.cumsum(np.r_[1, s.rng.uniform(0.6, 1.6, 5)])
-    return s.repeat(
-        lambda: s.modes(base * ratios, damping / ratios**0.5, s.rng.uniform(0.2, 1, 6), 1e-3), (2, 6), 0.2
-    )
+    return s.repeat(lambda: s.modes(base * ratios, damping / ratios**0.5, s.rng.uniform(0.2, 1, 6), 1e-3), (2, 6), 0.2)
 
 
 def anvil(s: Synth) -> Audio:
@@ -45,9 +43,7 @@ def drum(s: Synth) -> Audio:
     ratios = np.array([1, 1.59, 2.14, 2.3, 2.65, 2.92])
 
     def blow() -> Audio:
-        skin = s.modes(
-            base * ratios, ring / ratios, [1, 0.7, 0.5, 0.3, 0.3, 0.2] * s.rng.uniform(0.5, 1, 6), 3e-3
-        )
+        skin = s.modes(base * ratios, ring / ratios, [1, 0.7, 0.5, 0.3, 0.3, 0.2] * s.rng.uniform(0.5, 1, 6), 3e-3)
         skin /= np.abs(skin).max()
         rattle = s.band(s.noise(len(skin) / s.rate), 1500, 9000) * s.decay(len(skin) / s.rate, 2e-3, ring / 2)
         return skin + wires * rattle
@@ -83,9 +79,7 @@ def bell(s: Synth) -> Audio:
     """A church or table bell: hum, prime, minor third, fifth, octave and above, ringing long."""
     base, ring = s.pick(180, 950), s.pick(0.35, 1.2)
     ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.5, 2.67, 3, 4, 5.33, 6.7]) * s.rng.uniform(0.99, 1.01, 11)
-    return s.repeat(
-        lambda: s.modes(base * ratios, ring / ratios**0.7, s.rng.uniform(0.2, 1, 11)), (1.6, 2.6), 0.04
-    )
+    return s.repeat(lambda: s.modes(base * ratios, ring / ratios**0.7, s.rng.uniform(0.2, 1, 11)), (1.6, 2.6), 0.04)
 
 
 def marimba(s: Synth) -> Audio:
@@ -99,9 +93,7 @@ def marimba(s: Synth) -> Audio:
     return s.repeat(blow, (3, 7), 0.05, variants=len(melody))
 
 
-def _legato(
-    s: Synth, notes: list[float], per_second: tuple[float, float], vibrato: float
-) -> tuple[Audio, Audio]:
+def _legato(s: Synth, notes: list[float], per_second: tuple[float, float], vibrato: float) -> tuple[Audio, Audio]:
     """Pitch [n] of a tied melody with vibrato, and its loudness [n], which dips at each new note."""
     starts = s.times(per_second, 0.15)
     pitch, loudness = np.full(s.n, notes[-1]), np.ones(s.n)
@@ -111,9 +103,7 @@ def _legato(
         first = round(time * s.rate)
         loudness[first : first + len(dip)] *= dip[: len(loudness[first : first + len(dip)])]
     t = np.arange(s.n) / s.rate
-    return pitch * (1 + vibrato * np.sin(2 * np.pi * s.pick(4.5, 7) * t)), loudness * (
-        0.8 + 0.2 * s.wander(3)
-    )
+    return pitch * (1 + vibrato * np.sin(2 * np.pi * s.pick(4.5, 7) * t)), loudness * (0.8 + 0.2 * s.wander(3))
 
 
 def violin(s: Synth) -> Audio:

@@ -79,9 +79,7 @@ class Synth:
         """An envelope that is flat but for smooth first and last `edge` parts."""
         return signal.windows.tukey(self.samples(seconds), 2 * edge)
 
-    def modes(
-        self, frequencies: ArrayLike, decays: ArrayLike, gains: ArrayLike, contact: float = 2e-4
-    ) -> Audio:
+    def modes(self, frequencies: ArrayLike, decays: ArrayLike, gains: ArrayLike, contact: float = 2e-4) -> Audio:
         """A struck body: damped sinusoids [Hz, s]; a soft mallet has a long `contact` [s]."""
         frequencies, decays, gains = np.broadcast_arrays(frequencies, decays, gains)
         blow = np.zeros(self.samples(min(1.6, 5 * float(decays.max()))))
@@ -104,9 +102,7 @@ class Synth:
         pitch, harmonics = np.asarray(pitch), np.asarray(harmonics, float)
         harmonics = harmonics[: max(1, int(0.45 * self.rate / pitch.max()))]
         spectrum = np.zeros(_TABLE // 2 + 1, complex)
-        spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(
-            2j * np.pi * self.rng.uniform(size=len(harmonics))
-        )
+        spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(2j * np.pi * self.rng.uniform(size=len(harmonics)))
         waveform = np.fft.irfft(spectrum, _TABLE)
         return self.table(pitch, waveform / np.abs(waveform).max())
 

@@ -150,9 +150,7 @@ def _encode(
         audio = container.add_stream("aac", rate=settings.sample_rate, layout="mono")
         audio.bit_rate = settings.audio_bit_rate
         audio.codec_context.thread_count = 1
-        edges = [round(k * settings.sample_rate / settings.fps) for k in range(settings.frames)] + [
-            len(samples)
-        ]
+        edges = [round(k * settings.sample_rate / settings.fps) for k in range(settings.frames)] + [len(samples)]
         for k, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(video.encode(frame))
@@ -200,9 +198,7 @@ def _write_index(directory: Path, seed: int, takes: Iterable[int], settings: Set
         with index.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
-                raise ValueError(
-                    f"{index} is not an index of synthetic videos: its columns are {reader.fieldnames}"
-                )
+                raise ValueError(f"{index} is not an index of synthetic videos: its columns are {reader.fieldnames}")
             rows = {row["file"]: dict(row) for row in reader}
     for take in takes:
         name = file_name(take, seed, settings.kinds)
@@ -262,9 +258,7 @@ def synthesize(
     missing = [
         take
         for take in range(count)
-        if not _is_there(
-            directory / file_name(take, seed, settings.kinds), _label(take, seed, settings), overwrite
-        )
+        if not _is_there(directory / file_name(take, seed, settings.kinds), _label(take, seed, settings), overwrite)
     ]
     try:
         with (
@@ -290,9 +284,7 @@ def _frame_rate(text: str) -> Fraction:
     try:
         return Fraction(text).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(
-            f"expected a number such as 12.5 or 30000/1001, got {text!r}"
-        ) from None
+        raise argparse.ArgumentTypeError(f"expected a number such as 12.5 or 30000/1001, got {text!r}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -311,16 +303,12 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="directory to write to, made if it does not exist",
     )
-    parser.add_argument(
-        "--count", type=positive_int, default=10 * len(KINDS), metavar="N", help="number of videos"
-    )
+    parser.add_argument("--count", type=positive_int, default=10 * len(KINDS), metavar="N", help="number of videos")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="0 or more; another seed, another set of videos"
     )
     parser.add_argument("--seconds", type=float, default=default.seconds, help="length of each video")
-    parser.add_argument(
-        "--size", type=int, default=default.size, metavar="PX", help="width and height in pixels, even"
-    )
+    parser.add_argument("--size", type=int, default=default.size, metavar="PX", help="width and height in pixels, even")
     parser.add_argument(
         "--fps",
         type=_frame_rate,
