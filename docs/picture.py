@@ -1,6 +1,6 @@
 """Draws docs/l3edge.png, the picture on top of the README, from examples/scene.flac and the embedded default.
 
-    python docs/picture.py    (needs the `train` extra)
+python docs/picture.py    (needs the `train` extra)
 """
 
 from __future__ import annotations

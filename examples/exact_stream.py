@@ -20,7 +20,9 @@ results = [stream.push(piece) for piece in pieces] + [stream.flush()]
 streamed = np.concatenate([embeddings for embeddings, _ in results])
 
 whole, times = model.embed(audio, sample_rate)
-print(f"{len(pieces)} pieces, {len(streamed)} embeddings; equal to embed, bit for bit: {np.array_equal(streamed, whole)}")
+print(
+    f"{len(pieces)} pieces, {len(streamed)} embeddings; equal to embed, bit for bit: {np.array_equal(streamed, whole)}"
+)
 
 if sample_rate == model.spec.sample_rate:
     hop, window = model.spec.hop, model.spec.window
