@@ -23,6 +23,7 @@ Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; soxr and PortAudio agree on these in practice
 MOST_CHANNELS = 64
+UNKNOWN_FRAMES = 1 << 62
 
 
 class Mono(NamedTuple):
@@ -119,17 +120,18 @@ class Resampler:
 
 @functools.lru_cache
 def resampler_delay(source: int, target: int) -> float:
-    """The longest that soxr holds back output, in seconds: found by pushing 10 ms at a time.
+    """The longest that soxr holds back output, in seconds: found by pushing about 1 ms at a time for some seconds.
 
-    soxr filters in blocks; how much is pending goes up and down between them.
+    soxr filters in blocks; how much is pending goes up and down between them, and is most just before a block is full.
     """
     stream = _soxr().ResampleStream(source, target, 1, dtype="float32")
-    chunk = np.zeros(max(1, source // 100), np.float32)
-    longest = 0.0
-    for _ in range(200):
-        stream.resample_chunk(chunk)
-        longest = max(longest, stream.delay())
-    return longest / target
+    chunk = np.zeros(max(1, source // 1000), np.float32)
+    pushed, produced, longest = 0, 0, 0.0
+    while pushed < max(3 * source, 20_000):
+        pushed += len(chunk)
+        produced += len(stream.resample_chunk(chunk))
+        longest = max(longest, pushed / source - produced / target)
+    return longest
 
 
 class AudioFile:
@@ -156,6 +158,12 @@ class AudioFile:
         self.sample_rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self.frames = int(self._file.frames)
+        if self.frames >= UNKNOWN_FRAMES:  # and libsndfile cannot read the last block of such a file
+            self._file.close()
+            raise AudioError(
+                f"{self.path}: does not say how long it is, as when written to a pipe; convert it, for instance with "
+                "`ffmpeg -i IN OUT.wav`"
+            )
         self._error = soundfile.SoundFileError
 
     def blocks(self, size: int) -> Iterator[Samples]:
@@ -207,6 +215,7 @@ def _refuse_truncated_wav(path: Path) -> None:
     if len(header) == 12 and header[:4] == b"RIFF" and header[8:] == b"WAVE":
         (size,) = struct.unpack("<I", header[4:8])
         actual = path.stat().st_size - 8
-        # 0 and the largest value are what recorders write that do not know the length yet.
-        if size not in (0, 0xFFFFFFFF) and actual < size:
+        # Recorders that write to a pipe and do not know the length put 0, or something near 2 or 4 GiB.
+        unknown = size == 0 or size >= 0x7FFF0000
+        if not unknown and actual < size:
             raise AudioError(f"{path}: truncated, {actual + 8} bytes of {size + 8}")

@@ -126,11 +126,12 @@ class Model:
     def listen(self, microphone: Microphone, hop: float = 0.1) -> Iterator[tuple[NDArray[np.float32], float]]:
         """Embeddings of what a microphone hears, one (embedding [embedding_size], time in seconds) a hop.
 
-        Time zero is the first sample heard. Where samples were lost, no window spans the gap.
+        Time zero is the first sample heard. Where samples were lost (`microphone.lost` counts them), no window spans
+        the gap. For the other counts make the stream yourself: `model.stream`, `stream.skip(block.lost)` and
+        `stream.push(block.samples)` for each block of the microphone.
         """
         stream = self.stream(microphone.sample_rate, hop)
         for block in microphone:
-            stream.skip(block.lost)
-            embeddings, times = stream.push(block.samples)
-            for embedding, time in zip(embeddings, times, strict=True):
-                yield embedding, float(time)
+            for embeddings, times in (stream.skip(block.lost), stream.push(block.samples)):
+                for embedding, time in zip(embeddings, times, strict=True):
+                    yield embedding, float(time)

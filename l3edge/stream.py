@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .engine import Network
     from .spec import Spec
 
+LONGEST_HOP = 86_400.0  # seconds: what is asked for less than once a day is no stream
+
 Result = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
@@ -40,7 +42,7 @@ def hop_steps(hop: float, spec: Spec) -> int:
     step = spec.hop / spec.sample_rate
     if isinstance(hop, bool) or not isinstance(hop, (int, float, np.integer, np.floating)) or not math.isfinite(hop):
         raise OptionError(f"hop must be a number of seconds, a multiple of {step:g}; got {hop!r}")
-    steps = round(float(hop) / step)
+    steps = round(min(float(hop), LONGEST_HOP) / step)
     if steps < 1 or abs(steps * step - hop) > 1e-9:
         nearest = max(1, steps) * step
         raise OptionError(f"hop must be a multiple of the model's step of {step:g} s, got {hop!r}; use {nearest:g}")
@@ -86,6 +88,7 @@ class Stream:
         self._ring = np.zeros((spec.columns, spec.embedding_size), self._network.dtype)
         # Samples from where the next step begins to read; the first begins before the signal does.
         self._pending = np.zeros(zeros - spec.step_start, np.float32)
+        self._empty = True
         self._flushed = False
 
     def push(self, samples: Any) -> Result:
@@ -106,9 +109,10 @@ class Stream:
                 f"{mono.non_finite} non-finite value(s) in the audio were taken as zero", AudioWarning, stacklevel=2
             )
         x = mono.samples
-        if self._resampler and len(x):
-            x = self._resampler.push(x)
-        return self._advance(x)
+        if not len(x):
+            return self._advance(x)
+        self._empty = False
+        return self._advance(self._resampler.push(x) if self._resampler else x)
 
     def flush(self) -> Result:
         """Embeddings of the windows that the end of the signal completes: zeros follow it until every sample lies in
@@ -116,26 +120,36 @@ class Stream:
         """
         if self._flushed:
             raise StreamError("flush after flush: the signal has ended; call reset() to begin another")
-        rest = self._resampler.flush() if self._resampler else np.zeros(0, np.float32)
+        rest = self._held_back()
         spec, hop = self._spec, self._spec.hop * self._steps_per_hop
         n = self._total + len(rest)
-        rows = 0 if n == self._zeros else 1 + math.ceil(max(0, n - spec.window) / hop)
+        rows = 0 if self._empty else 1 + math.ceil(max(0, n - spec.window) / hop)
         end = (rows - 1) * hop + spec.window if rows else n
         result = self._advance(np.concatenate([rest, np.zeros(max(0, end - n), np.float32)]))
         self._flushed = True
         return result
 
-    def skip(self, lost: int) -> None:
+    def _held_back(self) -> NDArray[np.float32]:
+        """What the resampler still has of the signal that ends here."""
+        return self._resampler.flush() if self._resampler else np.zeros(0, np.float32)
+
+    def skip(self, lost: int) -> Result:
         """Say that `lost` samples (at `sample_rate`) never arrived: they are counted, no window spans the gap, and
-        time goes on after it.
+        time goes on after it, with a first window that begins where the gap ends.
+
+        Returns, as `push`, the windows before the gap that only waited for the resampler. What came after the last
+        whole window before the gap is in no window.
         """
         if isinstance(lost, bool) or not isinstance(lost, (int, np.integer)) or lost < 0:
             raise OptionError(f"lost must be a whole number of samples, at least 0; got {lost!r}")
         if self._flushed:
             raise StreamError("skip after flush: the signal has ended; call reset() to begin another")
-        if lost:
-            self.counts.lost += int(lost)
-            self._begin((self.counts.samples + self.counts.lost) / self.sample_rate, 0)
+        if not lost:
+            return self._advance(np.zeros(0, np.float32))
+        result = self._advance(self._held_back())
+        self.counts.lost += int(lost)
+        self._begin((self.counts.samples + self.counts.lost) / self.sample_rate, 0)
+        return result
 
     def _advance(self, x: NDArray[np.float32]) -> Result:
         network, spec = self._network, self._spec

@@ -70,7 +70,7 @@ def test_recipes(run: Path, tmp_path: Path, recipe: str) -> None:
 def test_an_export_outside_its_tolerance_is_not_written(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(verify.TOLERANCES, "int8_ptq", verify.Tolerance(1.1, 0.5, 0.0))
+    monkeypatch.setitem(verify.TOLERANCES, "int8_ptq", verify.Tolerance(1.1, 0.5, 1.0, 0.0))
     (tmp_path / "m.tflite").write_bytes(b"the model before")
     with pytest.raises(command.ExportError, match=r"not written.*mean cosine is 0\.9.*limit is 1\.1"):
         export(run, tmp_path / "m.tflite", "--recipe", "int8_ptq")
@@ -79,11 +79,39 @@ def test_an_export_outside_its_tolerance_is_not_written(
 
 
 def test_each_tolerance_can_fail() -> None:
-    good = {"cosine_mean": 1.0, "cosine_min": 1.0, "step_max_error": 0.0, "max_value": 2.0}
-    limits = verify.Tolerance(0.99, 0.9, 1e-5)
+    good = {"cosine_mean": 1.0, "cosine_min": 1.0, "max_error": 0.1, "step_max_error": 0.0, "max_value": 2.0}
+    limits = verify.Tolerance(0.99, 0.9, 0.1, 1e-5)
     assert verify.failures(good, limits) == []
-    for key, value in (("cosine_mean", 0.98), ("cosine_min", 0.89), ("step_max_error", 3e-5), ("cosine_mean", np.nan)):
+    for key, value in (("cosine_mean", 0.98), ("cosine_min", 0.89), ("max_error", 0.3), ("step_max_error", 3e-5)):
         assert len(verify.failures({**good, key: value}, limits)) == 1
+        assert len(verify.failures({**good, key: np.nan}, limits)) == 1
+
+
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_an_output_that_collapsed_has_no_parity(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose embedding is zero where the tower hears something: as bad quantisation would make it."""
+    model = l3edge.load(make_stub.DATA / "stub-float32.tflite")
+    clips = [contract.sounds(seed, 40_000) for seed in range(3)]
+
+    def true(cut: np.ndarray) -> np.ndarray:
+        return np.stack([model.network.window(x) for x in cut])
+
+    assert not verify.failures(verify.measure(model, true, clips), verify.TOLERANCES["float32"])
+    embed = model.embed
+
+    def collapsed(*arguments: object) -> tuple[np.ndarray, np.ndarray]:
+        embeddings, times = embed(*arguments)
+        embeddings[: round(share * len(embeddings))] = 0
+        return embeddings, times
+
+    monkeypatch.setattr(model, "embed", collapsed)
+    monkeypatch.setattr(model.network, "window", lambda x: np.zeros(8, np.float32))
+    with pytest.raises(verify.VerifyError, match="nothing but zeros"):
+        verify.measure(model, lambda cut: np.zeros((len(cut), 8), np.float32), clips)
+    monkeypatch.undo()
+    monkeypatch.setattr(model, "embed", collapsed)
+    wrong = verify.failures(verify.measure(model, true, clips), verify.TOLERANCES["int8_ptq"])
+    assert any("mean cosine" in text for text in wrong)
 
 
 def test_measure_sees_a_different_network(run: Path, tmp_path: Path) -> None:
