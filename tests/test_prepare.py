@@ -274,6 +274,29 @@ def test_evaluation_clips_are_fixed_and_negatives_are_of_other_videos(folder: Pa
     assert pairs.evaluation_clips(records[:1], SPEC).other.size == 0
 
 
+def test_evaluation_clips_are_bounded(folder: Path, tmp_path: Path) -> None:
+    """More records than clips wanted: so many, one of each, evenly spread."""
+    make_shards(folder, tmp_path / "shards")
+    records = shards.load(tmp_path / "shards", "train")
+    assert len(records) >= 10
+    some = pairs.evaluation_clips(records, SPEC, 4)
+    count = len(records)
+    chosen = shards.tf.gather(records, [(2 * k + 1) * count // 8 for k in range(4)])
+    for one, two in zip(some, pairs.evaluation_clips(chosen, SPEC, 4), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert len(some.images) == 4
+    assert len(pairs.evaluation_clips(records, SPEC, count).images) == count
+
+
+def test_shards_larger_than_half_the_memory_are_refused(tmp_path: Path) -> None:
+    for name, size in (("train-00000-of-00001", 3_000), ("test-00000-of-00001", 1_000)):
+        (tmp_path / f"{name}.tfrecord").write_bytes(bytes(size))
+    shards.check_memory(tmp_path)
+    shards.check_memory(tmp_path, 8_000)
+    with pytest.raises(TrainingError, match=r"fewer videos.*--frame-rate or --frame-size"):
+        shards.check_memory(tmp_path, 7_999)
+
+
 def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, empty, foreign = tmp_path / "out", tmp_path / "empty", tmp_path / "foreign"
     empty.mkdir()
@@ -298,6 +321,78 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     make_shards(folder / "01-tone.mp4", out, "--overwrite")
     assert json.loads((out / "statistics.json").read_text())["splits"]["train"] == ["01-tone.mp4"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "foreign", "out"]
+
+
+def test_names_and_an_index_that_are_no_utf8(folder: Path, tmp_path: Path) -> None:
+    """The name's bytes are what is hashed and recorded, and nothing that is printed or written fails on them."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    names = [b"\xff.mp4", b"caf\xe9.mp4", b"tone.mp4"]
+    for name in names:
+        (videos / os.fsdecode(name)).symlink_to(folder / "00-tone.mp4")
+    (videos / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"")  # is listed as skipped on stdout
+    (videos / "index.csv").write_bytes(b"\xef\xbb\xbffile,kind\ntone.mp4,bell\ncaf\xe9.mp4,caf\xe9\n")
+    command = [sys.executable, "-m", "training.prepare", videos, "--out", tmp_path / "out", "--jobs", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "index.csv is not UTF-8" in result.stderr
+    assert r"bad\udcff.mp4" in result.stdout
+    statistics, _ = shards.statistics(tmp_path / "out")
+    splits = statistics["splits"]
+    assert {os.fsencode(name) for listed in splits.values() for name in listed} == set(names)
+    assert statistics["kinds"] == {"tone.mp4": "bell"}
+    records = [shards.parse(record) for split in splits for record in shards.load(tmp_path / "out", split)]
+    assert {fields["video"].numpy() for fields in records} == set(names)
+
+
+def test_an_index_that_is_no_csv_is_ignored_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "index.csv").write_text("file,kind\na.mp4,bell\nb.mp4," + "x" * 200_000 + "\n")  # csv: too long
+    assert prepare.read_kinds({"a.mp4": tmp_path / "a.mp4"}) == {"a.mp4": ""}
+    assert "index.csv is ignored, no kinds known: field larger" in capsys.readouterr().err
+
+
+def test_overwrite_never_loses_the_old_data_set(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, old = tmp_path / "out", tmp_path / ".out.old"
+    make_shards(folder / "00-tone.mp4", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = [str(folder / "01-tone.mp4"), "--out", str(out), "--jobs", "1"]
+
+    def unharmed() -> bool:
+        return [path.name for path in tmp_path.iterdir()] == ["out"] and before == {
+            path.name: path.read_bytes() for path in out.iterdir()
+        }
+
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == ".out.partial":
+            assert not out.exists()
+            if number:
+                signal.raise_signal(number)
+            raise OSError("disk on fire")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        number = None
+        with pytest.raises(OSError, match="on fire"):
+            prepare.main([*again, "--overwrite"])
+        assert unharmed()
+        number = signal.SIGTERM
+        with pytest.raises(SystemExit, match="143"):
+            prepare.main([*again, "--overwrite"])
+        assert unharmed()
+
+    out.replace(old)  # as SIGKILL leaves it
+    with pytest.raises(TrainingError, match="not empty"):
+        prepare.main(again)
+    assert unharmed()
+    out.replace(old)
+    assert prepare.main([*again, "--overwrite"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert shards.statistics(out)[0]["splits"]["train"] == ["01-tone.mp4"]
 
 
 def test_interrupt_leaves_nothing(folder: Path, tmp_path: Path) -> None:

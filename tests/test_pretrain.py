@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import itertools
 import json
@@ -162,6 +163,32 @@ def test_learning_rate() -> None:
     assert max(rates) == rates[9] == rates[10] == 0.5
     assert rates[55] == pytest.approx(0.25)
     assert 0 < rates[99] < 1e-3
+
+
+def test_length_of_a_run() -> None:
+    def parse(*options: str) -> argparse.Namespace:
+        return pretrain.parse_arguments(["--data", "shards", "--run", "run", "--batch", "64", *options])
+
+    for options, steps, epochs, expected in (
+        ((), 2000, None, 2000),  # recorded in arguments.json as if it had been given
+        (("--steps", "300"), 300, None, 300),
+        (("--epochs", "3"), None, 3, 5),  # 300 clips in batches of 64
+        (("--epochs", "64"), None, 64, 100),
+    ):
+        args = parse(*options)
+        assert (args.steps, args.epochs) == (steps, epochs)
+        assert pretrain.number_of_steps(args, 100) == expected
+    with pytest.raises(SystemExit, match="2"):
+        parse("--steps", "3", "--epochs", "1")
+
+
+def test_shards_that_do_not_fit_into_memory_are_refused_before_anything_is_made(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain.shards.os, "sysconf", lambda name: 1024)
+    with pytest.raises(TrainingError, match=r"of this machine's 0\.0 GB"):
+        pretrain.main(["--data", str(data), "--run", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -24,6 +25,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit: its status, or 1 with a message on stderr, or 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name may be no text at all
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -10,8 +10,10 @@ settings alone, not on the number of processes, and appears as a whole or not at
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
+import io
 import json
 import math
 import multiprocessing
@@ -66,13 +68,22 @@ def find_videos(sources: list[Path]) -> dict[str, Path]:
 
 
 def read_kinds(videos: dict[str, Path]) -> dict[str, str]:
-    """Name -> kind, from the columns `file` and `kind` of an index.csv beside the video; optional."""
+    """Name -> kind, from the columns `file` and `kind` of an index.csv beside the video; optional.
+
+    What is wrong with an index is said on stderr, and no error: kinds only describe the evaluation.
+    """
     tables: dict[Path, dict[str, str]] = {}
-    for folder in {path.parent for path in videos.values()}:
+    for folder in sorted({path.parent for path in videos.values()}):
         index = folder / "index.csv"
         if index.is_file():
-            with index.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+            text = index.read_bytes().decode("utf-8-sig", errors="replace")
+            if "\ufffd" in text:
+                print(f"warning: {index} is not UTF-8; names and kinds may not be recognised", file=sys.stderr)
+            try:
+                rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            except csv.Error as error:
+                print(f"warning: {index} is ignored, no kinds known: {error}", file=sys.stderr)
+                continue
             tables[folder] = {row["file"]: row["kind"] for row in rows if row.get("file") and row.get("kind")}
     return {name: tables.get(path.parent, {}).get(path.name, "") for name, path in videos.items()}
 
@@ -130,7 +141,7 @@ def split_videos(names: list[str]) -> dict[str, list[str]]:
 
     The order within a split is the hash's too: shards are shuffled once, the same way everywhere.
     """
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
     held_out = max(1, round(len(ranked) / 10)) if len(ranked) >= 3 else 0
     return {
         "test": ranked[:held_out],
@@ -238,6 +249,19 @@ def _check_out(out: Path, overwrite: bool) -> None:
             raise TrainingError(f"{out} was not written by prepare, so --overwrite will not replace it")
 
 
+def _restore(out: Path, old: Path) -> None:
+    """Put back the data set that --overwrite had moved away, if the new one did not get to its place."""
+    if not out.exists() and (old / "statistics.json").is_file():
+        old.replace(out)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a data set, first what makes it one: if that is interrupted, nothing takes the rest for a whole."""
+    with contextlib.suppress(OSError):
+        (directory / "statistics.json").unlink()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.prepare",
@@ -260,15 +284,16 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.jpeg_quality > 95:
         parser.error(f"--jpeg-quality must be at most 95, got {args.jpeg_quality}")
+    out = args.out.resolve()
+    partial, old = out.parent / f".{out.name}.partial", out.parent / f".{out.name}.old"
+    _restore(out, old)  # a run was killed between the two renames below
     _check_out(args.out, args.overwrite)
     videos = find_videos(args.videos)
     settings = Settings(args.frame_rate, args.frame_size, args.jpeg_quality)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` below runs
-    out = args.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
     for left_by_a_killed_run in (partial, old):
-        shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
+        _remove(left_by_a_killed_run)
     partial.mkdir()
     try:
         statistics = prepare(videos, partial, settings, args.jobs, int(args.shard_size * 1e6))
@@ -276,8 +301,9 @@ def main(arguments: list[str] | None = None) -> int:
             out.replace(old)
         partial.replace(out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _restore(out, old)
+        _remove(partial)
+        _remove(old)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in statistics["verdicts"].items() if count)
     sizes = ", ".join(f"{split} {len(names)}" for split, names in statistics["splits"].items())
     print(f"{args.out}: {counts}; {sizes}; {statistics['hours']:.2f} h, {statistics['bytes'] / 1e6:.1f} MB")

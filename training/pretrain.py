@@ -35,6 +35,8 @@ __all__ = ["Run", "load_run", "main"]
 # What may differ when a run is continued: it says where and how often, not what.
 _FREE = ("run", "data", "checkpoint_every")
 
+STEPS = 2000  # where neither --steps nor --epochs is given
+
 
 class _Stop:
     """SIGINT and SIGTERM, remembered until the step is done; a second Ctrl-C is not waited for."""
@@ -77,6 +79,11 @@ def _start(directory: Path, spec: Spec, arguments: dict[str, Any]) -> None:
         )
 
 
+def number_of_steps(args: argparse.Namespace, records: int) -> int:
+    """All steps of a run: --steps, or --epochs passes over so many records, in whole batches."""
+    return args.steps or math.ceil(args.epochs * records / args.batch)
+
+
 def pretrain(args: argparse.Namespace) -> int:
     spec = PRESETS[args.preset]
     statistics, digest = shards.statistics(args.data)
@@ -84,6 +91,7 @@ def pretrain(args: argparse.Namespace) -> int:
         raise TrainingError(f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} at {spec.sample_rate} Hz")
     if len(statistics["splits"]["train"]) < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
+    shards.check_memory(args.data)
     data = {"path": str(args.data.resolve()), "sha256": digest, "videos": statistics["verdicts"]["kept"]}
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
     _start(args.run, spec, {"arguments": arguments, "data": data, **artifacts.environment()})
@@ -98,7 +106,7 @@ def pretrain(args: argparse.Namespace) -> int:
     manager = tf.train.CheckpointManager(trainer.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
     records = shards.load(args.data, "train")
     held_out = {split: pairs.evaluation_clips(shards.load(args.data, split), spec) for split in ("validation", "test")}
-    steps = args.steps or math.ceil(args.epochs * len(records) / args.batch)
+    steps = number_of_steps(args, len(records))
     if manager.latest_checkpoint:
         trainer.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"continuing at step {int(trainer.step)} of {steps}", file=sys.stderr)
@@ -181,7 +189,8 @@ def _summary(metrics: dict[str, Any]) -> str:
     return "; ".join(parts) + " (chance 0.5)"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Checked arguments, of which either `steps` or `epochs` is None."""
     parser = argparse.ArgumentParser(
         prog="python -m training.pretrain",
         description="Learn sound embeddings from videos, by audio-visual correspondence. "
@@ -192,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder written by prepare")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")
+    length.add_argument("--steps", type=positive_int, help=f"batches to train on (default: {STEPS})")
     length.add_argument("--epochs", type=positive_int, help="passes over the data, instead of --steps")
     parser.add_argument("--batch", type=positive_int, default=64, help="clips in a step, each of another video")
     parser.add_argument("--negatives", type=positive_int, default=63, help="negative pairs of each clip, at most")
@@ -209,7 +218,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--batch must be at least 2: negatives are made within a batch")
     if not 0 <= args.weight_decay < math.inf:
         parser.error(f"--weight-decay must be a number of at least 0, got {args.weight_decay}")
-    return pretrain(args)
+    if args.steps is None and args.epochs is None:
+        args.steps = STEPS  # here and not as argparse's default, which would stand beside --epochs too
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return pretrain(parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A data set is a directory of TFRecord shards `<split>-00000-of-00004.tfrecord` and `statistics.json`.
 A record is one tf.train.Example, at most 10 s of one video:
 
-    video         bytes   name of the video; its segments share it
+    video         bytes   name of the video, as in the file system; its segments share it
     kind          bytes   what sounds, where the videos' index.csv says so, else empty
     audio         bytes   int16 little-endian PCM, mono, at statistics.json's sample_rate
     audio_start   int64   presentation time of the first sample, microseconds
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _FEATURES = {
 def serialize(video: str, kind: str, segment: Segment) -> bytes:
     """One record; the same bytes every time."""
     values: dict[str, list[bytes] | list[int]] = {
-        "video": [video.encode()],
+        "video": [video.encode("utf-8", "surrogateescape")],  # the name's very bytes where it is no UTF-8
         "kind": [kind.encode()],
         "audio": [segment.audio.astype("<i2").tobytes()],
         "audio_start": [segment.audio_start],
@@ -58,6 +59,22 @@ def parse(record: Any) -> dict[str, Any]:
     pcm = tf.io.decode_raw(fields["audio"], tf.int16, little_endian=True)
     fields["audio"] = tf.cast(pcm, tf.float32) / 32768.0
     return fields
+
+
+def check_memory(directory: Path, memory: int | None = None) -> None:
+    """Refuse shards of more than half of `memory` (bytes; the machine's), for `load` holds a split twice at its peak.
+
+    Raises TrainingError.
+    """
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = sum(path.stat().st_size for path in directory.glob("*.tfrecord"))
+    if size > memory / 2:
+        raise TrainingError(
+            f"the shards in {directory} have {size / 1e9:.1f} GB; training keeps them in memory, which allows for half "
+            f"of this machine's {memory / 1e9:.1f} GB. Prepare fewer videos, or give prepare a lower --frame-rate or "
+            "--frame-size"
+        )
 
 
 def load(directory: Path, split: str) -> Any:
