@@ -163,7 +163,7 @@ class Stream:
             begin += self._hop
             complete = self._step - self._steps_per_window  # the window, in steps, that this step completes
             if complete == self._window * self._steps_per_hop:
-                rows.append(self._ring.max(axis=0))
+                rows.append(np.maximum.reduce(self._ring))
                 centre = complete * self._hop + spec.window // 2 - self._zeros
                 times.append(self._origin + centre / spec.sample_rate)
                 self._window += 1
