@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.spec import Conv, Pool, Spec
+from l3edge.spec import Pool, Spec
 from training.backend import tf, tf_keras
 
 from .graph import Network, input_range
@@ -88,30 +88,30 @@ def _keras(network: Network) -> Any:
     return model
 
 
-def _variables(student: Any, *ends: str) -> list[Any]:
-    return [next(w for w in student.weights if w.name.endswith(end)) for end in ends]
+def _quantisers(student: Any, network: Network) -> tuple[Any, list[Any]]:
+    """The layer that quantises the input, and the wrapped convolutions; Keras numbers the former in each process."""
+    entry = next(layer for layer in student.layers if layer.name.startswith("quantize_layer"))
+    return entry, [student.get_layer(f"quant_conv{i}") for i in range(len(network.weights))]
+
+
+def _variable(layer: Any, end: str) -> Any:
+    return next(weight for weight in layer.weights if weight.name.endswith(f"{end}:0"))
 
 
 def _set_ranges(student: Any, network: Network) -> None:
     """Start the quantisers from the calibrated ranges: their own start is (-6, 6), and they move slowly."""
+    entry, convolutions = _quantisers(student, network)
     low, high = input_range(network.spec.log_mel)
-    limits = {"quantize_layer": (low, high)}
-    limits |= {f"quant_conv{i}/post_activation": (0.0, largest) for i, largest in enumerate(network.ranges or ())}
-    for name, pair in limits.items():
-        for variable, value in zip(_variables(student, f"{name}_min:0", f"{name}_max:0"), pair, strict=True):
-            variable.assign(value)
+    _variable(entry, "_min").assign(low)
+    _variable(entry, "_max").assign(high)
+    for layer, largest in zip(convolutions, network.ranges or (), strict=True):
+        _variable(layer, "post_activation_min").assign(0.0)
+        _variable(layer, "post_activation_max").assign(largest)
 
 
 def _read(student: Any, network: Network) -> Network:
-    weights, ranges = [], []
-    for i, layer in enumerate(network.spec.convolutions):
-        assert isinstance(layer, Conv)
-        kernel, bias, largest = _variables(
-            student,
-            f"conv{i}/kernel:0",
-            f"conv{i}/bias:0",
-            f"quant_conv{i}/post_activation_max:0",
-        )
-        weights.append((kernel.numpy(), bias.numpy()))
-        ranges.append(float(largest.numpy()))
-    return Network(network.spec, tuple(weights), tuple(ranges))
+    """The fine-tuned weights and ranges."""
+    _, convolutions = _quantisers(student, network)
+    weights = tuple((_variable(layer, "kernel").numpy(), _variable(layer, "bias").numpy()) for layer in convolutions)
+    ranges = tuple(float(_variable(layer, "post_activation_max").numpy()) for layer in convolutions)
+    return Network(network.spec, weights, ranges)

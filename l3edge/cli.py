@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Exit status: 0
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -21,9 +22,12 @@ from .microphone import device_list
 from .model import find, models
 from .results import FORMATS
 
+LONGEST = 1e9  # seconds that may be asked for, some 30 years
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
+    _open_standard_streams()
     parser = _parser()
     args = parser.parse_args(arguments)
     if not hasattr(args, "run"):
@@ -49,19 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _open_standard_streams() -> None:
+    """Python has None for those that were closed when it began, as by `>&-`: let them be /dev/null instead.
+
+    The lowest free descriptor is taken, hence in this order: no file that we write may become descriptor 2.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDONLY if name == "stdin" else os.O_WRONLY)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8", closefd=False))
+
+
 def _discard_stdout() -> None:
     """Let what is still buffered go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"must be seconds, more than 0 and at most {LONGEST:g}, got {text!r}")
     return value
-
-
-_positive.__name__ = "positive number"  # argparse says "invalid positive number value: '-1'"
 
 
 def _device(text: str) -> int | str:
@@ -92,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     stream.add_argument("--input", metavar="FILE", help="an audio file, or - for raw PCM on standard input")
     stream.add_argument("--device", type=_device, metavar="D", help="microphone: index or part of its name")
-    stream.add_argument("--duration", type=_positive, metavar="S", help="stop after so many seconds of sound")
+    stream.add_argument("--duration", type=_seconds, metavar="S", help="stop after so many seconds of sound")
     stream.add_argument("--format", choices=FORMATS, help="of the lines (default: text)")
     stream.add_argument("--output", type=Path, metavar="F", help="write the lines there; it appears when complete")
     stream.add_argument("--realtime", action="store_true", help="do not read --input faster than it would sound")
@@ -141,8 +157,11 @@ def _stream(args: argparse.Namespace) -> int:
         raise OptionError("--dtype describes raw PCM on standard input: it needs --input -")
     if args.channels is not None and not 1 <= args.channels <= 64:
         raise OptionError(f"--channels must be from 1 to 64, got {args.channels}")
-    if args.record and args.input and Path(args.record).resolve() == Path(args.input).resolve():
-        raise OptionError("--record would overwrite --input")
+    paths = {"--input": None if raw else args.input, "--output": args.output, "--record": args.record}
+    files = [(option, Path(path).resolve()) for option, path in paths.items() if path is not None]
+    for (one, first), (other, second) in itertools.combinations(files, 2):
+        if first == second:
+            raise OptionError(f"{other} would overwrite {one}: give it another name")
     return commands.stream(args)
 
 

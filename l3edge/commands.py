@@ -26,6 +26,9 @@ from .model import Model, load
 from .sources import Interrupt, Source
 from .stream import Result
 
+# Of an audio file: samples per channel; values over full scale, kept; values that were NaN or infinite, now zero.
+COUNTS = np.dtype([("samples", np.int64), ("clipped", np.int64), ("non_finite", np.int64)])
+
 
 def load_model(args: argparse.Namespace) -> Model:
     """The model that the options ask for."""
@@ -54,15 +57,17 @@ def native_log_held() -> Iterator[None]:
 def stream(args: argparse.Namespace) -> int:
     """`l3edge stream`: embeddings as sound comes. Returns the exit status."""
     model = load_model(args)  # before the microphone opens: nothing may pile up meanwhile
-    failure: MicrophoneError | None = None
+    failure: MicrophoneError | results.RecordingError | None = None
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt())
         source = stack.enter_context(_source(args))
         session = Session(args, model, source, stack)
         try:
-            for block in interrupt.until(_shaped(source, args)):
+            # A microphone's blocks that wait when Ctrl-C comes were heard before it, and are embedded.
+            stop = source.microphone.stop if source.microphone else None
+            for block in interrupt.until(_shaped(source, args), stop):
                 session.hear(block)
-        except MicrophoneError as error:
+        except (MicrophoneError, results.RecordingError) as error:
             failure = error  # what was heard cannot be heard again: keep it, then fail
         session.finish()
     print(session.summary(), file=sys.stderr)
@@ -112,7 +117,8 @@ class Session:
         """Take a block."""
         if self._recorder:
             self._recorder.write(block)
-        self._stream.skip(block.lost)
+        if block.lost:
+            self._take(lambda: self._stream.skip(block.lost))
         self._meter.heard(block.samples)
         self._take(lambda: self._stream.push(block.samples))
         if self._view and self._view.due:
@@ -146,7 +152,8 @@ class Session:
     def _problems(self) -> str:
         """What was lost or altered."""
         counts, mic = self._stream.counts, self._source.microphone
-        text = f"lost {counts.lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
+        lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
+        text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
         return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
 
     def summary(self) -> str:
@@ -177,7 +184,10 @@ def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) 
 
 @contextlib.contextmanager
 def warnings_above(frame: Frame | None) -> Iterator[None]:
-    """One line on stderr for each warning about audio, and not through the middle of what is drawn there."""
+    """One line on stderr for each warning, and not through the middle of what is drawn there.
+
+    What a stream altered is not among them: its counts are reported when they are complete.
+    """
 
     def show(message: Warning | str, *_args: object, **_options: object) -> None:
         if frame:
@@ -185,7 +195,8 @@ def warnings_above(frame: Frame | None) -> Iterator[None]:
         print(f"l3edge: warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", AudioWarning)
+        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", AudioWarning)
         warnings.showwarning = show
         yield
 
@@ -206,12 +217,12 @@ def embed(args: argparse.Namespace) -> int:
         stack.enter_context(warnings_above(progress))
         for number, (path, target) in enumerate(targets.items(), 1):
             try:
-                rows = _embed_file(model, path, target, args, progress, number)
+                told = _embed_file(model, path, target, args, progress, number)
             except (Error, OSError) as error:
                 failed += 1
                 line, out = f"l3edge: error: {describe(error, path)}", sys.stderr
             else:
-                line, out = f"{target}  {rows} embeddings", sys.stdout
+                line, out = f"{target}  {told}", sys.stdout
             if progress:
                 progress.clear()
             print(line, file=out, flush=True)
@@ -244,8 +255,8 @@ def _targets(files: list[Path], folder: Path | None) -> dict[Path, Path]:
 
 def _embed_file(
     model: Model, path: Path, target: Path, args: argparse.Namespace, progress: Progress | None, number: int
-) -> int:
-    """Embed one file into `target`; the number of embeddings."""
+) -> str:
+    """Embed one file into `target`; what there is to say of it."""
     begun = time.monotonic()
     with audio.open_file(path) as file:
         stream = model.stream(file.sample_rate, args.hop, args.center)
@@ -257,7 +268,7 @@ def _embed_file(
                 speed = done / file.sample_rate / max(1e-6, time.monotonic() - begun)
                 progress.show(number, path.name, done / file.frames if file.frames else None, speed)
         parts.append(stream.flush())
-    embeddings = np.concatenate([e for e, _ in parts])
+    embeddings, counts = np.concatenate([e for e, _ in parts]), stream.counts
     with results.written(target) as out:
         np.savez(
             out,
@@ -266,10 +277,13 @@ def _embed_file(
             hop=np.float64(args.hop),  # seconds
             center=np.bool_(args.center),
             sample_rate=np.int64(file.sample_rate),  # Hz, of the audio file
+            counts=np.array((counts.samples, counts.clipped, counts.non_finite), COUNTS),
             model=model.name,
             model_sha256=model.identity,
             spec=json.dumps(model.spec.to_json()),
             engine=f"{model.engine.name} {model.engine.version}",
             l3edge=__version__,
         )
-    return len(embeddings)
+    altered = {"clipped": counts.clipped, "non-finite": counts.non_finite}
+    problems = ", ".join(f"{what} {count}" for what, count in altered.items() if count)
+    return f"{len(embeddings)} embeddings" + (f"; {problems}" if problems else "")

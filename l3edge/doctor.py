@@ -7,7 +7,7 @@ child process.
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
+import importlib
 import importlib.util
 import json
 import platform
@@ -21,8 +21,8 @@ import numpy as np
 
 from . import __version__
 from .display import Terminal, dbfs
-from .engine import ENGINES
-from .errors import Error, ModelError
+from .engine import ENGINES, find, installed, package_version
+from .errors import EngineError, Error, ModelError
 from .model import load
 
 TIMEOUT = 60.0  # seconds, of a child
@@ -88,17 +88,14 @@ def _child(probe: str, *arguments: str) -> tuple[dict[str, Any] | None, str]:
 
 def _engine(name: str) -> Finding:
     """Whether an engine is installed and runs the default model."""
-    module, package = ENGINES[name]
-    if not importlib.util.find_spec(module):
+    package = ENGINES[name][1]
+    if name not in installed():
         return Finding(name, "missing", "not installed", f"pip install {package}")
-    version = importlib.metadata.version(package)
-    if name == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
-        detail = f"{version} was built for NumPy 1 and crashes beside NumPy {np.__version__}"
-        return Finding(name, "failed", detail, "pip install 'numpy<2', or use ai-edge-litert")
+    version = package_version(package)
     answer, error = _child("probe_engine", name)
     if answer is None or error:
-        broken = package if answer is None or not answer.get("model_error") else "l3edge"
-        return Finding(name, "failed", f"{version}: {error}", f"pip install --force-reinstall {broken}")
+        mend = f"pip install --force-reinstall {package}"
+        return Finding(name, "failed", f"{version}: {error}", answer.get("mend", mend) if answer else mend)
     detail = f"{version} runs {answer['model']}, {answer['milliseconds']:.2f} ms a hop"
     return Finding(name, "ok", detail)
 
@@ -106,6 +103,7 @@ def _engine(name: str) -> Finding:
 def probe_engine(name: str) -> dict[str, Any]:
     """Embed two seconds of a chirp on an engine, in one piece and in two."""
     try:
+        find(name)
         model = load(engine=name)
         rate = model.spec.sample_rate
         t = np.arange(2 * rate) / rate
@@ -116,8 +114,10 @@ def probe_engine(name: str) -> dict[str, Any]:
         seconds = time.perf_counter() - begun
         stream = model.stream(rate)
         pieces = [*(stream.push(part)[0] for part in (chirp[:12345], chirp[12345:])), stream.flush()[0]]
-    except Error as error:
-        return {"error": str(error), "model_error": isinstance(error, ModelError)}
+    except EngineError as error:
+        return {"error": str(error), "mend": ""}  # it says so itself
+    except ModelError as error:
+        return {"error": str(error), "mend": "pip install --force-reinstall l3edge"}
     if not (np.isfinite(whole).all() and np.ptp(whole) > 0):
         return {"error": f"{model.name} gives implausible values"}
     if not np.array_equal(whole, np.concatenate(pieces)):
@@ -132,14 +132,14 @@ def _package(module: str, package: str, purpose: str) -> Finding:
         importlib.import_module(module)
     except (ImportError, OSError) as error:
         return Finding(package, "failed", f"does not load ({error})", f"pip install --force-reinstall {package}")
-    return Finding(package, "ok", importlib.metadata.version(package))
+    return Finding(package, "ok", package_version(package))
 
 
 def _microphone() -> list[Finding]:
     """sounddevice, PortAudio, and the default microphone."""
     if not importlib.util.find_spec("sounddevice"):
         return [Finding("sounddevice", "missing", "not installed, needed for microphones", "pip install sounddevice")]
-    package = Finding("sounddevice", "ok", importlib.metadata.version("sounddevice"))
+    package = Finding("sounddevice", "ok", package_version("sounddevice"))
     answer, error = _child("probe_portaudio")
     if answer is None or error:
         return [package, Finding("portaudio", "missing", error or "does not answer")]

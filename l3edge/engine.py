@@ -48,6 +48,14 @@ def installed() -> list[str]:
     return [name for name, (module, _) in ENGINES.items() if importlib.util.find_spec(module)]
 
 
+def package_version(package: str) -> str:
+    """Version of an installed package, or "unknown" where it came without metadata."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def find(name: str = "auto") -> Engine:
     """Import an engine; EngineError says what is missing and how to install it."""
     if name == "edgetpu":
@@ -92,7 +100,7 @@ def _import(name: str) -> Engine:
         interpreter = importlib.import_module(f"{module}.interpreter")
     except (ImportError, OSError) as error:
         raise EngineError(f"engine {name!r} is installed and does not load ({error}): reinstall {package}") from error
-    return Engine(name, importlib.metadata.version(package), interpreter)
+    return Engine(name, package_version(package), interpreter)
 
 
 def _details(runner: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -211,7 +219,7 @@ class Network:
         """Float32 values of an output."""
         if self.dtype == np.float32:
             return values.astype(np.float32, copy=False)
-        made: NDArray[np.float32] = self._levels[values.view(np.uint8)]
+        made: NDArray[np.float32] = self._levels.take(values.view(np.uint8))
         return made
 
 

@@ -150,7 +150,8 @@ class Microphone:
         self._received = 0  # samples queued; written by the callback only, as _taken by the reader only:
         self._taken = 0  # so their difference needs no lock
         self._gap = 0  # samples lost since the last block that was queued
-        self._called = time.monotonic()  # when PortAudio called back last
+        self._called: float | None = None  # monotonic clock, when PortAudio called back last
+        self._ended = False  # by `stop`
         self._closed = False
         self._stream, self.channels = self._open(channels, max(1, round(block * self.sample_rate)))
 
@@ -182,10 +183,12 @@ class Microphone:
 
     def _receive(self, samples: NDArray[np.float32], frames: int, _time: Any, status: Any) -> None:
         """PortAudio's callback: copy, count, return."""
+        if self._ended:
+            return
         if self._received == 0:
             self.started = time.time() - frames / self.sample_rate
         now = time.monotonic()
-        if status.input_overflow:
+        if status.input_overflow and self._called is not None:  # before the first block nothing was being heard
             self.overflows += 1
             missing = max(1, round((now - self._called) * self.sample_rate) - frames)
             self._gap += missing
@@ -204,7 +207,7 @@ class Microphone:
         self._waiting.put(None)
 
     def __iter__(self) -> Iterator[Block]:
-        """Blocks as they come, until the microphone is closed."""
+        """Blocks as they come, until the microphone is stopped or closed."""
         while True:
             try:
                 block = self._waiting.get(timeout=WATCHDOG_SECONDS)
@@ -213,6 +216,8 @@ class Microphone:
             if self._closed:
                 return
             if block is None:
+                if self._ended:
+                    return
                 raise self._stopped("PortAudio ended the stream")
             self._taken += len(block.samples)
             yield block
@@ -221,6 +226,14 @@ class Microphone:
         return MicrophoneError(
             f"microphone {self.device.index} ({self.device.name}) stopped delivering: {how}; is it still connected?"
         )
+
+    def stop(self) -> None:
+        """Take nothing more: the iteration ends after what was heard until now. Does not wait; for signal handlers too.
+
+        The device itself is only let go by `close`, since it may be what hangs.
+        """
+        self._ended = True
+        self._waiting.put(None)
 
     def close(self) -> None:
         """End the capture; what has not been read is discarded."""

@@ -15,13 +15,14 @@ The file name is for people and never parsed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,19 @@ def _upgrade(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     return metadata
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path`, empty, to be filled: it takes that name when the block ends, or is removed on error."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    part.touch(0o644, exist_ok=False)  # less the umask; mkstemp's 0600 would surprise whoever copies it to a device
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, Any]) -> None:
     """Write a model file: complete under its name, or not at all.
 
@@ -117,15 +131,7 @@ def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, A
     """
     path = Path(path)
     text = json.dumps({"format": FORMAT, **metadata}, indent=1, sort_keys=True) + "\n"
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(flatbuffer)
+    with replacing(path) as part:
+        part.write_bytes(flatbuffer)
         with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(zipfile.ZipInfo(MEMBER), text, zipfile.ZIP_DEFLATED)
-        part.chmod(0o644)  # mkstemp's 0600 would surprise whoever copies the model to a device
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,12 @@ from numpy.typing import NDArray
 from .display import Meter, Terminal, groups
 from .errors import Error
 from .microphone import Block
+from .model_file import replacing
 
 FORMATS = ("text", "jsonl", "csv")
 TEXT_GROUPS = 24  # characters that stand for an embedding in a line of text
+MOST_RECORDED = (1 << 32) - 4096  # bytes of samples: a WAV's sizes have 32 bits, and its header some hundred bytes
+SILENCE = 1 << 14  # frames of a gap that are written at a time
 
 Emit = Callable[[NDArray[np.float32], float, Meter], None]  # takes an embedding, its time, and the meter at that time
 
@@ -33,14 +35,8 @@ def written(path: Path, text: bool = False) -> Iterator[IO[Any]]:
         with path.open("w", encoding="utf-8", newline="\n") if text else path.open("wb") as special:
             yield special
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") if text else part.open("xb") as file:
-            yield file
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") if text else part.open("wb") as file:
+        yield file
 
 
 @contextlib.contextmanager
@@ -81,6 +77,10 @@ def _csv(embedding: NDArray[np.float32], seconds: float, _meter: Meter) -> str:
     return f"{seconds!r},{','.join(map(str, embedding))}\n"
 
 
+class RecordingError(Error):
+    """The recording cannot go on; what was heard until then is in it."""
+
+
 class Recorder:
     """Keeps what is heard as a float32 WAV, with silence where samples were lost, so that time stays right."""
 
@@ -90,6 +90,7 @@ class Recorder:
         except (ImportError, OSError) as error:
             raise Error(f"recording needs the package soundfile ({error}); install it") from error
         self._path, self._channels, self._error = path, channels, soundfile.SoundFileError
+        self._room = MOST_RECORDED // (4 * channels)  # frames
         with self._named():
             self._file = soundfile.SoundFile(str(path), "w", sample_rate, channels, subtype="FLOAT", format="WAV")
 
@@ -98,14 +99,21 @@ class Recorder:
         try:
             yield
         except self._error as error:
-            raise Error(f"{self._path}: cannot be recorded to ({error})") from error
+            raise RecordingError(f"{self._path}: cannot be recorded to ({error})") from error
 
     def write(self, block: Block) -> None:
-        """Append a block."""
+        """Append a block, or raise RecordingError and keep what there is."""
+        self._room -= block.lost + len(block.samples)
+        if self._room < 0:
+            raise RecordingError(
+                f"{self._path}: the recording is full, as a WAV file holds at most 4 GiB; what was heard before is kept"
+            )
         with self._named():
-            self._file.write(np.zeros((block.lost, self._channels), np.float32))
+            for begin in range(0, block.lost, SILENCE):
+                self._file.write(np.zeros((min(SILENCE, block.lost - begin), self._channels), np.float32))
             self._file.write(block.samples)
 
     def close(self) -> None:
         """Complete the file."""
-        self._file.close()
+        with self._named():
+            self._file.close()

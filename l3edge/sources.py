@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from . import audio
-from .errors import AudioWarning
 from .microphone import Block, Microphone
 
 BLOCK_SECONDS = 0.1  # of a file or of standard input
@@ -72,7 +71,7 @@ def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
             yield Block(samples / np.float32(32768) if kind.kind == "i" else samples)
     if rest:
         message = f"the last {len(rest)} byte(s) of standard input are not a whole frame of {frame}, and were left out"
-        warnings.warn(message, AudioWarning, stacklevel=1)
+        warnings.warn(message, stacklevel=1)
 
 
 def limited(blocks: Iterator[Block], frames: int) -> Iterator[Block]:
@@ -102,6 +101,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal = 0
         self._waiting = False
+        self._stop: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -116,12 +116,17 @@ class Interrupt:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         again, self.signal = bool(self.signal), number
-        if self._waiting or again:
+        if again or (self._waiting and not self._stop):
             raise KeyboardInterrupt
+        if self._stop:
+            self._stop()
 
-    def until(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """The blocks up to the first signal."""
-        while not self.signal:
+    def until(self, blocks: Iterator[Block], stop: Callable[[], None] | None = None) -> Iterator[Block]:
+        """The blocks up to the first signal; that calls `stop`, if given, which must make them end by themselves."""
+        self._stop = stop
+        if self.signal:
+            return
+        while stop or not self.signal:
             try:
                 self._waiting = True
                 block = next(blocks, None)

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 import l3edge
-from l3edge import doctor, engine, model
+from l3edge import doctor, engine, model, model_file
 from l3edge.display import Meter, Terminal, clock, groups
 from tests.conftest import STUBS
 
@@ -176,11 +176,71 @@ def test_output_never_replaces_what_is_no_regular_file(clip: Path, tmp_path: Pat
     assert_one_line_error(stream("--input", clip, "--output", tmp_path), 1, str(tmp_path))
 
 
+def test_output_has_the_mode_that_the_umask_leaves(clip: Path, tmp_path: Path) -> None:
+    output, umask = tmp_path / "results", os.umask(0o027)
+    try:
+        assert stream("--input", clip, "--output", output).returncode == 0
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(output.stat().st_mode) == 0o640
+
+
+def test_what_a_killed_run_left_is_not_in_the_way(tmp_path: Path) -> None:
+    """In a container every run has the same process id."""
+    output = tmp_path / "results"
+    with model_file.replacing(output) as left, model_file.replacing(output) as part:
+        assert sorted(tmp_path.iterdir()) == sorted([left, part])
+        left.write_text("left")
+        part.write_text("complete")
+    assert list(tmp_path.iterdir()) == [output]
+
+
 def test_record_keeps_what_was_heard(clip: Path, tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
     assert stream("--input", clip, "--record", heard).returncode == 0
     assert soundfile.info(heard).subtype == "FLOAT"
     np.testing.assert_array_equal(soundfile.read(heard, dtype="float32")[0], soundfile.read(clip, dtype="float32")[0])
+
+
+def test_a_recording_that_is_full_ends_the_stream(clip: Path, tmp_path: Path) -> None:
+    """Beyond 4 GiB the sizes in a WAV's header would be wrong; here its end comes after 1.5 s."""
+    most = 44_100 * 2 * 4 * 3 // 2  # bytes
+    code = f"import sys; from l3edge import cli, results; results.MOST_RECORDED = {most}; sys.exit(cli.main())"
+    output, heard = tmp_path / "results.jsonl", tmp_path / "heard.wav"
+    options = ["--input", clip, "--format", "jsonl", "--output", output, "--record", heard]
+    words = [sys.executable, "-c", code, "stream", "--model", STUB, *options]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+    summary, error = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert ", 1.50 s of audio; " in summary
+    assert error.startswith(f"l3edge: error: {heard}: the recording is full")
+    audio, rate = l3edge.audio.read(heard)
+    assert len(audio) == 1.5 * rate
+    assert_same(parse(output.read_text()), l3edge.load(STUB).embed(audio, rate))
+
+
+def test_a_gap_is_recorded_as_silence(tmp_path: Path) -> None:
+    code = """
+import sys
+import numpy as np
+from l3edge.microphone import Block
+from l3edge.results import Recorder, RecordingError
+
+recorder, ones = Recorder(sys.argv[1], 16_000, 2), np.ones((100, 2), np.float32)
+recorder.write(Block(ones))
+recorder.write(Block(ones, 50_000))
+try:
+    recorder.write(Block(ones, 1 << 40))
+except RecordingError as error:
+    print(error)
+recorder.close()
+"""
+    heard = tmp_path / "heard.wav"
+    words = [sys.executable, "-c", code, heard]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=True)
+    assert done.stdout.startswith(f"{heard}: the recording is full")
+    expected = np.repeat(np.float32([1, 0, 1]), [100, 50_000, 100])
+    np.testing.assert_array_equal(soundfile.read(heard, dtype="float32")[0], np.stack([expected, expected], axis=1))
 
 
 def test_reader_that_has_enough(tmp_path: Path) -> None:
@@ -231,6 +291,23 @@ def test_embed(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarra
         assert (found["hop"], found["sample_rate"], bool(found["center"])) == (0.1, 44_100, False)
 
 
+def test_embed_reports_what_was_altered(clip: Path, tmp_path: Path) -> None:
+    """In total: not of the first block that had any."""
+    sound = sounds(16_000, 3)
+    sound[[100, 40_000]] = np.nan
+    sound[200] = 2
+    soundfile.write(tmp_path / "nan.wav", sound, 16_000, subtype="FLOAT")
+    done = run("embed", tmp_path / "nan.wav", clip, "--model", STUB, "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'nan.npz'}  21 embeddings; clipped 1, non-finite 2",
+        f"{tmp_path / 'clip.npz'}  25 embeddings",
+    ]
+    with np.load(tmp_path / "nan.npz", allow_pickle=False) as found:
+        counts = found["counts"]
+        assert [counts[name] for name in ("samples", "clipped", "non_finite")] == [48_000, 1, 2]
+
+
 def test_embed_goes_on_after_a_bad_file(clip: Path, tmp_path: Path) -> None:
     text, empty = tmp_path / "text.wav", tmp_path / "empty.wav"
     text.write_text("not sound")
@@ -267,11 +344,19 @@ def test_bad_usage(clip: Path) -> None:
         (("--input", clip, "--device", "x"), "--device"),
         (("--input", clip, "--rate", "8000"), "--rate"),
         (("--input", clip, "--dtype", "int16"), "--dtype"),
-        (("--input", clip, "--record", clip), "overwrite"),
+        (("--input", clip, "--record", clip), "--record would overwrite --input"),
+        (("--input", clip, "--output", clip.parent / "." / clip.name), "--output would overwrite --input"),
+        (("--input", clip, "--output", "x", "--record", "./x"), "--record would overwrite --output"),
         (("--realtime",), "--realtime"),
     ):
         assert_one_line_error(stream(*options, stdin=subprocess.PIPE), 2, word)
-    for options in (("--duration", "-1"), ("--duration", "x"), ("--format", "xml"), ("--engine", "gpu")):
+    for options in (
+        ("--duration", "-1"),
+        ("--duration", "x"),
+        ("--duration", "1e305"),
+        ("--format", "xml"),
+        ("--engine", "gpu"),
+    ):
         done = stream("--input", clip, *options)
         assert done.returncode == 2
         assert options[0] in done.stderr
@@ -299,14 +384,41 @@ def test_full_disk(clip: Path) -> None:
         )
 
 
-def test_warnings_are_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(
+    clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray], closed: str
+) -> None:
+    def run_closed(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [*COMMAND, *map(str, arguments)]
+        return subprocess.run(
+            ["bash", "-c", f'"$@" {closed}', "bash", *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=ENVIRONMENT,
+        )
+
+    output = tmp_path / "results.jsonl"
+    done = run_closed("stream", "--model", STUB, "--input", clip, "--format", "jsonl", "--output", output)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert_same(parse(output.read_text()), embedded)
+    done = run_closed("stream", "--model", STUB, "--input", clip)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    done = run_closed("embed", clip, tmp_path / "none.wav", "--model", STUB, "--output", tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    np.testing.assert_array_equal(np.load(tmp_path / "clip.npz")["embeddings"], embedded[0])
+    if "<" in closed:
+        done = run_closed("stream", "--model", STUB, "--input", "-", "--rate", 16_000)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_what_is_altered_is_reported_in_total(tmp_path: Path) -> None:
     broken = sounds(16_000, 1)
     broken[100:103] = np.nan
     broken[200] = 2
     soundfile.write(tmp_path / "nan.wav", broken, 16_000, subtype="FLOAT")
     done = stream("--input", tmp_path / "nan.wav")
-    warning, summary = done.stderr.splitlines()
-    assert warning.startswith("l3edge: warning: 3 non-finite")
+    (summary,) = done.stderr.splitlines()
     assert summary.endswith("lost 0, clipped 1, non-finite 3")
 
 
@@ -345,18 +457,19 @@ def test_doctor() -> None:
 
 
 def test_doctor_does_not_import_what_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tflite-runtime beside NumPy 2 takes the process down."""
-
-    def no_child(*_: str) -> None:
-        raise AssertionError("started a child")
-
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: "2.14.0")
-    monkeypatch.setattr(doctor, "_child", no_child)
+    """tflite-runtime beside NumPy 2 takes the process down, even if it is only the child."""
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(np, "__version__", "2.4.6")
+    monkeypatch.setattr(doctor, "_child", lambda probe, name: (found := getattr(doctor, probe)(name), found["error"]))
     finding = doctor._engine("tflite_runtime")
     assert finding.state == "failed"
-    assert "numpy<2" in finding.mend
+    assert "needs NumPy < 2, found 2.4.6: pip install 'numpy<2'" in finding.detail
+    assert finding.mend == ""
+
+
+def test_version_of_a_package_without_metadata() -> None:
+    assert engine.package_version("numpy") == np.__version__
+    assert engine.package_version("no-such-package") == "unknown"
 
 
 def test_importing_the_command_is_light() -> None:

@@ -8,8 +8,11 @@ import ctypes.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ import soundfile
 import l3edge
 from l3edge import microphone
 from l3edge.microphone import Block, Microphone
+from l3edge.sources import Interrupt
 from tests.conftest import STUBS
 from tests.test_cli import parse, sounds
 
@@ -348,6 +352,70 @@ def test_silent_stall_and_end_are_errors(monkeypatch: pytest.MonkeyPatch) -> Non
         FakeStream.opened.finished()
         with pytest.raises(l3edge.MicrophoneError, match="PortAudio ended the stream"):
             next(iter(mic))
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_ctrl_c_ends_after_what_was_heard_before_it() -> None:
+    heard = []
+    with Interrupt() as interrupt, Microphone(0) as mic:
+        for number in range(5):
+            FakeStream.opened.deliver(16_000, number / 16)
+        for block in interrupt.until(iter(mic), mic.stop):
+            if not heard:
+                signal.raise_signal(signal.SIGINT)
+                FakeStream.opened.deliver(16_000, 1.0)
+            heard.append(block.samples[0, 0] * 16)
+        assert interrupt.signal == signal.SIGINT
+    assert heard == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_ctrl_c_at_a_device_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "CLOSE_SECONDS", 0.1)
+    hung = threading.Event()
+    monkeypatch.setattr(FakeStream, "close", lambda _: hung.wait(20))
+    begun = time.monotonic()
+    with Interrupt() as interrupt, Microphone(0) as mic:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        assert list(interrupt.until(iter(mic), mic.stop)) == []
+    assert time.monotonic() - begun < 3
+    hung.set()
+
+
+def test_summary_has_what_was_lost_after_the_last_block(tmp_path: Path) -> None:
+    """The reader gets ten seconds, and no block that could tell it of the three that did not fit."""
+    (tmp_path / "sounddevice.py").write_text("""
+import types
+import numpy
+
+default = types.SimpleNamespace(device=[0, 0])
+PortAudioError = OSError
+
+def query_hostapis():
+    return [{"name": "ALSA"}]
+
+def query_devices():
+    return [{"name": "Array", "hostapi": 0, "max_input_channels": 1, "default_samplerate": 16_000}]
+
+class InputStream:
+    def __init__(self, callback, finished_callback, **_):
+        self.callback, self.close = callback, finished_callback
+
+    def start(self):
+        for _ in range(13):
+            self.callback(numpy.zeros((16_000, 1), "f4"), 16_000, None, types.SimpleNamespace(input_overflow=False))
+        self.close()
+""")
+    output = tmp_path / "heard.jsonl"
+    command = [sys.executable, "-m", "l3edge", "stream", "--model", STUB, "--format", "jsonl", "--output", output]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    summary, error = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert ", 10.00 s of audio; " in summary
+    assert "; lost 48000, " in summary
+    assert error.endswith("PortAudio ended the stream; is it still connected?")
+    assert len(parse(output.read_text())[1]) == 91
 
 
 @pytest.mark.usefixtures("portaudio")
