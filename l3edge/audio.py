@@ -82,10 +82,13 @@ def _to_float32(audio: NDArray[Any]) -> Samples:
 
 def check_rate(sample_rate: object) -> int:
     """A sample rate in Hz as an int; OptionError unless it is a whole number in a possible range."""
-    if isinstance(sample_rate, (int, float, np.integer, np.floating)) and not isinstance(sample_rate, bool):
-        # In this order: a whole number may be too large for a float, and a float may have no whole number.
-        if LOWEST_RATE <= sample_rate <= HIGHEST_RATE and sample_rate == int(sample_rate):
-            return int(sample_rate)
+    if (
+        isinstance(sample_rate, (int, float, np.integer, np.floating))
+        and not isinstance(sample_rate, bool)
+        and LOWEST_RATE <= sample_rate <= HIGHEST_RATE  # before int(): NaN and infinity have no whole number
+        and sample_rate == int(sample_rate)
+    ):
+        return int(sample_rate)
     raise OptionError(
         f"sample_rate must be a whole number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}, got {sample_rate!r}"
     )
