@@ -509,3 +509,17 @@ def test_small_helpers() -> None:
     assert clock(62.34) == "1:02.3"
     assert clock(3723.0) == "1:02:03.0"
     assert groups(np.arange(6, dtype=np.float32), 3).tolist() == [0.5, 2.5, 4.5]
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_a_minute_streams_as_it_embeds(rate: int, tmp_path: Path, engine_name: str) -> None:
+    """The main job, with the embedded default: one embedding every 0.1 s, those of `embed` bit for bit."""
+    path = tmp_path / "minute.wav"
+    scene, _ = soundfile.read(Path(__file__).parent.parent / "examples" / "scene.flac", dtype="float32")
+    soundfile.write(path, np.tile(scene, 5 * rate // 16_000), rate)
+    streamed = run("stream", "--engine", engine_name, "--input", path, "--format", "jsonl")
+    assert streamed.returncode == 0, streamed.stderr
+    assert run("embed", "--engine", engine_name, path, "--output", tmp_path).returncode == 0
+    with np.load(tmp_path / "minute.npz", allow_pickle=False) as saved:
+        assert saved["embeddings"].shape == (591, 256)
+        assert_same(parse(streamed.stdout), (saved["embeddings"], saved["times"]))
