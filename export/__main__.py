@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 import l3edge
 from l3edge import audio, frontend, model_file
-from training import shards
+from training import artifacts, shards
 from training.backend import tf, tf_keras
 from training.cli import HelpFormatter, positive_float, positive_int, run
 from training.network import folded
@@ -111,13 +110,8 @@ def parity_audio(
 
 def commit() -> str:
     """The checkout's git commit, with "+" where it has uncommitted changes; "unknown" outside git."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+    here = artifacts.environment()
+    return f"{here['commit']}{'+' if here['modified'] else ''}" if here["commit"] else "unknown"
 
 
 def without_paths(training: dict[str, Any]) -> dict[str, Any]:
