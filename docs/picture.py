@@ -23,7 +23,7 @@ SECONDS = 1.5
 
 
 def main() -> None:
-    """Log-mel above, the stream of embeddings in the middle, how alike any two moments are below."""
+    """Log-mel above, the stream of embeddings in the middle, how alike any two moments are on the right."""
     model = l3edge.load()
     samples, rate = audio.read(HERE.parent / "examples" / "scene.flac")
     mel = frontend.log_mel(samples[:, 0], model.spec.log_mel)
@@ -40,11 +40,11 @@ def main() -> None:
     end = len(samples) / rate
     top = figure.add_subplot(grid[0, 0])
     top.imshow(mel.T, origin="lower", aspect="auto", extent=(0, end, 0, 64), cmap="magma")
-    top.set(ylabel="mel band", xticks=[], title="what the microphone hears: twelve seconds, 16 kHz")
+    top.set(ylabel="mel band", xticks=[], title="in: twelve seconds of synthesised sounds, 16 kHz")
     middle = figure.add_subplot(grid[1, 0])
     middle.imshow(shown.T, aspect="auto", extent=(times[0], times[-1], 96, 0), cmap="viridis", interpolation="nearest")
-    middle.set(xlim=(0, end), xlabel="seconds", ylabel="96 liveliest values", yticks=[])
-    middle.set_title(f"what l3edge says: {model.spec.embedding_size} values every 0.1 s, each column exact")
+    middle.set(xlim=(0, end), xlabel="seconds", ylabel="embedding", yticks=[])
+    middle.set_title(f"out: an embedding every 0.1 s (the liveliest 96 of {model.spec.embedding_size} values)")
     for i, name in enumerate(SCENE):
         for axis in (top, middle):
             axis.axvline(i * SECONDS, color="white", lw=0.6, alpha=0.6)

@@ -2,7 +2,8 @@
 
 python examples/what_changed.py [FILE]
 
-An embedding is compared with the one a second before, which shares no sample with it.
+An embedding is compared with the one a second before, which shares no sample with it; the moment lies between the two,
+within about half a second.
 """
 
 import sys

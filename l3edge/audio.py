@@ -25,6 +25,7 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; soxr and PortAudio agree on th
 MOST_CHANNELS = 64
 FLOAT32 = np.dtype(np.float32)
 DTYPES = (FLOAT32, np.dtype(np.float64), np.dtype(np.int16))
+FULL_SCALE = np.float32(32767 / 32768)  # the largest int16
 UNKNOWN_FRAMES = 1 << 62
 
 
@@ -32,8 +33,9 @@ class Mono(NamedTuple):
     """What `to_mono` made, and what it had to count."""
 
     samples: Samples  # [n]
-    clipped: int  # input values over full scale; they are kept as they are
+    clipped: int  # input values at full scale, as saturated converters give them, or over it; they are kept
     non_finite: int  # input values that were NaN or infinite; they became zero
+    peak: float  # largest absolute value, where it is at full scale or over it, else 0
 
 
 def to_mono(audio: Any) -> Mono:
@@ -56,21 +58,22 @@ def to_mono(audio: Any) -> Mono:
             "if it is [channels, n], transpose it"
         )
     x = audio if audio.dtype == FLOAT32 else _to_float32(audio)
-    clipped = non_finite = 0
+    clipped, non_finite, peak = 0, 0, 0.0
     # Nearly every block is within full scale, and two reductions say so at a fifth of the cost of counting. NaN is the
     # maximum and minimum of whatever it is in, and compares as false.
-    if x.size and not (np.maximum.reduce(x, axis=None) <= 1 and np.minimum.reduce(x, axis=None) >= -1):
+    if x.size and not (np.maximum.reduce(x, axis=None) < FULL_SCALE and np.minimum.reduce(x, axis=None) > -FULL_SCALE):
         finite = np.isfinite(x)
         non_finite = x.size - int(np.count_nonzero(finite))
         x = np.where(finite, x, np.float32(0))
-        clipped = int(np.count_nonzero(np.abs(x) > 1))
+        magnitude = np.abs(x)
+        clipped, peak = int(np.count_nonzero(magnitude >= FULL_SCALE)), float(magnitude.max())
     if x.ndim == 2:
         # Channel by channel: NumPy's own mean may add in another order for another memory layout.
         total = x[:, 0]
         for channel in range(1, x.shape[1]):
             total = total + x[:, channel]
         x = total / np.float32(x.shape[1])
-    return Mono(x, clipped, non_finite)
+    return Mono(x, clipped, non_finite, peak)
 
 
 def _to_float32(audio: NDArray[Any]) -> Samples:
@@ -157,6 +160,10 @@ class AudioFile:
         try:
             _refuse_truncated_wav(self.path)
             self._file = soundfile.SoundFile(str(self.path))
+        except TypeError as error:  # soundfile's answer to the ending .raw
+            raise AudioError(
+                f"{self.path}: raw PCM does not say its sample rate; pipe it: l3edge stream --input - --rate HZ < FILE"
+            ) from error
         except (soundfile.SoundFileError, OSError) as error:
             raise AudioError(
                 f"{self.path}: not a readable audio file ({error}); WAV, FLAC, OGG, MP3 and AIFF are read"

@@ -11,7 +11,7 @@
     ├── EngineError (also RuntimeError)     no usable TFLite engine, or a delegate that does not load
     └── MicrophoneError (also RuntimeError) no such device, or one that cannot be opened
 
-    AudioWarning (UserWarning)              audio was altered, and counted
+    AudioWarning (UserWarning)              audio was altered, or must be a mistake
 
 Each message says what was wrong, what was expected, and what to do.
 """
@@ -60,4 +60,4 @@ class MicrophoneError(Error, RuntimeError):
 
 
 class AudioWarning(UserWarning):
-    """Audio was altered: non-finite samples became zero. The message has the count so far."""
+    """Audio was altered (non-finite samples became zero), or is at a level that must be a mistake."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .engine import Network
     from .spec import Spec
 
+ABSURD = 16.0  # times full scale: no gain stage does that, a forgotten division does
 LONGEST_HOP = 86_400.0  # seconds: what is asked for less than once a day is no stream
 
 Result = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -32,7 +33,7 @@ class Counts:
     """What a stream has seen since it was new, in samples per channel (`clipped`, `non_finite`: in values)."""
 
     samples: int = 0  # pushed
-    clipped: int = 0  # over full scale; used as they are
+    clipped: int = 0  # at or over full scale; used as they are
     non_finite: int = 0  # NaN or infinite; taken as zero
     lost: int = 0  # reported by `skip`
 
@@ -107,6 +108,14 @@ class Stream:
             self._warned = True
             warnings.warn(
                 f"{mono.non_finite} non-finite value(s) in the audio were taken as zero", AudioWarning, stacklevel=2
+            )
+        if mono.peak > ABSURD and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the audio reaches {mono.peak:.6g}, and full scale is 1.0: integers that were converted to floats "
+                "must be divided by their full scale, 32768 for int16",
+                AudioWarning,
+                stacklevel=2,
             )
         x = mono.samples
         if not len(x):

@@ -72,9 +72,9 @@ def test_a_float64_beyond_float32_is_not_finite(model: l3edge.Model) -> None:
 
 
 def test_clipping_is_counted_and_not_done(model: l3edge.Model) -> None:
-    x = sounds(4, 16_000)
+    x = 0.9 * sounds(4, 16_000)
     stream = model.stream(16_000)
-    stream.push(x * 1)
+    stream.push(x)
     assert stream.counts.clipped == 0
     stream.reset()
     loud = x.copy()
@@ -82,6 +82,26 @@ def test_clipping_is_counted_and_not_done(model: l3edge.Model) -> None:
     got, _ = stream.push(loud)
     assert stream.counts.clipped == 1000
     assert got.tobytes() != model.embed(np.clip(loud, -1, 1), 16_000)[0].tobytes()
+
+
+def test_a_saturated_converter_is_counted(model: l3edge.Model) -> None:
+    square = np.where(np.arange(1_000) % 2, 32_767, -32_768).astype(np.int16)
+    for saturated in (square, (square / 32_768).astype(np.float32), square / 32_768):
+        stream = model.stream(16_000)
+        stream.push(saturated)
+        assert stream.counts.clipped == 1_000
+
+
+def test_integers_in_floats_are_told(model: l3edge.Model) -> None:
+    x = (sounds(4, 16_000) * 32_767).astype(np.float32)
+    with pytest.warns(l3edge.AudioWarning, match=r"reaches 32\d+, and full scale is 1.0.*32768 for int16"):
+        model.embed(x, 16_000)
+
+
+def test_raw_files_are_told_to_be_piped(tmp_path: Path) -> None:
+    (tmp_path / "s.raw").write_bytes(bytes(100))
+    with pytest.raises(l3edge.AudioError, match="raw PCM does not say its sample rate"):
+        l3edge.audio.read(tmp_path / "s.raw")
 
 
 @pytest.mark.parametrize(
