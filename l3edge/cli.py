@@ -14,14 +14,15 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__, commands, doctor, model_file
-from .errors import Error, MicrophoneError, OptionError
-from .microphone import device_list
+from .errors import Error, OptionError
+from .microphone import device_list, find_device
 from .model import find, models
 from .results import FORMATS
 
+SUFFIXES = ("jsonl", "csv")  # of files, that say their format
 LONGEST = 1e9  # seconds that may be asked for, some 30 years
 
 
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     _open_standard_streams()
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if rest:
+        _refuse(rest, args, parser)
     if not hasattr(args, "run"):
         parser.print_help()
         return 0
@@ -51,6 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("l3edge: interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse(rest: list[str], args: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
+    """Exit over arguments that nothing takes, with the usage of the command that was given them."""
+    loose = [text for text in rest if not text.startswith("-")]
+    hint = getattr(args, "run", None) is _stream and args.input is None and len(loose) == 1
+    message = f"unrecognized arguments: {' '.join(rest)}"
+    command: argparse.ArgumentParser = getattr(args, "parser", parser)
+    command.error(f"{message}; did you mean --input {loose[0]}?" if hint else message)
 
 
 def _open_standard_streams() -> None:
@@ -109,8 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--input", metavar="FILE", help="an audio file, or - for raw PCM on standard input")
     stream.add_argument("--device", type=_device, metavar="D", help="microphone: index or part of its name")
     stream.add_argument("--duration", type=_seconds, metavar="S", help="stop after so many seconds of sound")
-    stream.add_argument("--format", choices=FORMATS, help="of the lines (default: text)")
-    stream.add_argument("--output", type=Path, metavar="F", help="write the lines there; it appears when complete")
+    stream.add_argument("--format", choices=FORMATS, help="of the lines (default: as --output ends, or text)")
+    stream.add_argument(
+        "--output",
+        type=Path,
+        metavar="F",
+        help="write the lines there, - for standard output; a file appears when complete",
+    )
     stream.add_argument("--realtime", action="store_true", help="do not read --input faster than it would sound")
     stream.add_argument("--record", type=Path, metavar="WAV", help="keep what is heard, as float32 WAV")
     stream.add_argument("--rate", type=int, metavar="HZ", help="of standard input, or asked of the microphone")
@@ -137,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     check = sub.add_parser("doctor", help="check this installation, and say how to mend it")
     check.add_argument("--json", action="store_true", help="as one JSON object")
     check.set_defaults(run=lambda args: doctor.run(as_json=args.json))
+    for command in sub.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -157,12 +176,26 @@ def _stream(args: argparse.Namespace) -> int:
         raise OptionError("--dtype describes raw PCM on standard input: it needs --input -")
     if args.channels is not None and not 1 <= args.channels <= 64:
         raise OptionError(f"--channels must be from 1 to 64, got {args.channels}")
+    _settle_output(args)
     paths = {"--input": None if raw else args.input, "--output": args.output, "--record": args.record}
     files = [(option, Path(path).resolve()) for option, path in paths.items() if path is not None]
     for (one, first), (other, second) in itertools.combinations(files, 2):
         if first == second:
             raise OptionError(f"{other} would overwrite {one}: give it another name")
+    if args.record is not None and args.record.suffix.lower() != ".wav":
+        raise OptionError(f"--record writes WAV: give it a name that ends in .wav, not {args.record}")
     return commands.stream(args)
+
+
+def _settle_output(args: argparse.Namespace) -> None:
+    """Let --format be what the name of --output says; `-` is standard output, where lines are wanted then."""
+    if args.output == Path("-"):
+        args.output, args.format = None, args.format or "text"
+    suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
+    if suffix in SUFFIXES:
+        if args.format not in (None, suffix):
+            raise OptionError(f"--format {args.format} contradicts --output {args.output}: leave out one, or rename it")
+        args.format = suffix
 
 
 def _models(_args: argparse.Namespace) -> int:
@@ -233,14 +266,18 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{name}.")
         else:
             unit = f" {UNITS[name]}" if name in UNITS else ""
-            yield name, f"{value:,}{unit}" if type(value) is int else str(value)
+            yield name, _shown(value) + unit
+
+
+def _shown(value: object) -> str:
+    """A value for people; --json has all digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _devices(_args: argparse.Namespace) -> int:
-    devices = device_list()
-    if not devices:
-        raise MicrophoneError("there is no input device")
-    for d in devices:
+    for d in device_list() or [find_device(None)]:  # which says what to do when there is none
         mark = "*" if d.default else " "
         print(f"{mark} {d.index:3}  {d.name}  ({d.host_api}, up to {d.channels} channels, {d.sample_rate} Hz)")
     return 0

@@ -176,7 +176,7 @@ def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) 
     if not terminal.moves or (shared and args.output is None):
         return None
     channels = "1 channel" if source.channels == 1 else f"{source.channels} channels"
-    sound = f"{source.name}, {source.sample_rate} Hz, {channels}, delay {delay * 1e3:.0f} ms"
+    sound = f"{source.name}, {source.sample_rate} Hz, {channels}, resampler delay {delay * 1e3:.0f} ms"
     title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
     known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
     return LiveView(terminal, title, min(known, default=None))
@@ -186,7 +186,8 @@ def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) 
 def warnings_above(frame: Frame | None) -> Iterator[None]:
     """One line on stderr for each warning, and not through the middle of what is drawn there.
 
-    What a stream altered is not among them: its counts are reported when they are complete.
+    What a stream altered is not among them: its counts are reported when they are complete. Nor is what NumPy says of
+    bytes that are no sound, as when int16 is read as float32.
     """
 
     def show(message: Warning | str, *_args: object, **_options: object) -> None:
@@ -194,7 +195,7 @@ def warnings_above(frame: Frame | None) -> Iterator[None]:
             frame.clear()
         print(f"l3edge: warning: {message}", file=sys.stderr)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", AudioWarning)
         warnings.showwarning = show
@@ -203,6 +204,8 @@ def warnings_above(frame: Frame | None) -> Iterator[None]:
 
 def embed(args: argparse.Namespace) -> int:
     """`l3edge embed`: an .npz file for each audio file. Returns the exit status."""
+    if args.output and args.output.exists() and not args.output.is_dir():
+        raise OptionError(f"{args.output} is a file; --output wants a folder")
     targets = _targets(args.files, args.output)
     model = load_model(args)
     model.stream(model.spec.sample_rate, args.hop)  # a wrong hop is one mistake, not one of every file

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-FLOOR = -99.9  # dBFS shown for digital silence
+FLOOR, CEILING = -99.9, 99.9  # dBFS shown: for digital silence, and for what is no sound
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 SHADES, ASCII_SHADES = " ░▒▓█", " .:*#"
 HEAT = (16, 17, 18, 54, 90, 126, 162, 161, 197, 202, 208, 214, 220, 227, 230)  # xterm-256, black to white through red
@@ -27,7 +28,7 @@ REDRAW_SECONDS = 1 / 15
 
 def dbfs(power: float) -> float:
     """Level in dB of a mean square, relative to a full scale of 1."""
-    return max(FLOOR, 10 * math.log10(power)) if power > 0 else FLOOR
+    return min(CEILING, max(FLOOR, 10 * math.log10(power))) if power > 0 else FLOOR
 
 
 def clock(seconds: float) -> str:
@@ -37,10 +38,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
+def fitting(text: str, width: int) -> str:
+    """As many items of a text, parted by ", " or " | ", as fit; a first one that alone is too long is cut."""
+    parts = re.split(r"(, | \| )", text)
+    while len(parts) > 1 and sum(map(len, parts)) > width:
+        del parts[-2:]
+    return "".join(parts)[:width]
+
+
 def groups(embedding: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Means of `count` runs of neighbouring values: an embedding small enough to look at."""
     edges = np.linspace(0, len(embedding), min(count, len(embedding)) + 1).astype(int)
-    return (np.add.reduceat(embedding, edges[:-1]) / np.diff(edges)).astype(np.float32)
+    means = (np.add.reduceat(embedding, edges[:-1]) / np.diff(edges)).astype(np.float32)
+    return np.nan_to_num(means, nan=0.0, posinf=0.0, neginf=0.0)  # a float model makes such of what is no sound
 
 
 def levels(values: Sequence[float] | NDArray[Any], low: float, high: float, count: int) -> list[int]:
@@ -233,7 +243,6 @@ class LiveView(Frame):
         ceiling = max(0.05, *changes) if changes else 1.0
         change = t.sparkline(changes, 0, ceiling).ljust(room - len(novelty))
         elapsed = time.monotonic() - self._begun
-        speed = f"{meter.hops / elapsed if elapsed else 0:.1f} hops/s"
         cost = f"compute {meter.percentile(50):.2f} ms a hop, p99 {meter.percentile(99):.2f}"
         where = clock(position)
         if self._seconds:
@@ -242,12 +251,12 @@ class LiveView(Frame):
         labels = ["embed", "", "", ""]
         self.draw(
             [
-                t.paint(self._title[:width], "1"),
+                t.paint(fitting(self._title, width), "1"),
                 f"{'level':8} {t.paint(level, colour)}{loud}",
                 f"{'change':8} {t.paint(change, '36')}{novelty}",
                 *(f"{label:8} {row}" for label, row in zip(labels, heat, strict=True)),
-                f"{where} | {meter.hops} hops, {speed} | {cost}"[:width],
-                t.paint(problems[:width], "33" if any(digit in problems for digit in "123456789") else "2"),
+                fitting(f"{where} | {meter.hops} hops | {cost}", width),
+                t.paint(fitting(problems, width), "33" if any(digit in problems for digit in "123456789") else "2"),
             ]
         )
 

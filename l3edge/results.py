@@ -35,6 +35,8 @@ def written(path: Path, text: bool = False) -> Iterator[IO[Any]]:
         with path.open("w", encoding="utf-8", newline="\n") if text else path.open("wb") as special:
             yield special
         return
+    if not path.parent.is_dir():
+        raise Error(f"{path}: the folder {path.parent} does not exist")
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") if text else part.open("wb") as file:
         yield file
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from . import audio
+from .errors import AudioError
 from .microphone import Block, Microphone
 
 BLOCK_SECONDS = 0.1  # of a file or of standard input
+CONTAINERS = {b"RIFF": "a WAV", b"fLaC": "a FLAC", b"OggS": "an Ogg"}  # first bytes of what is no raw PCM
 
 
 @dataclass
@@ -61,14 +63,17 @@ def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
     kind = np.dtype(dtype).newbyteorder("<")
     frame = kind.itemsize * channels  # bytes
     most = max(1, round(BLOCK_SECONDS * rate)) * frame
-    rest = b""
-    while data := stream.read1(most):
+    rest, data = b"", stream.read(4)
+    if data in CONTAINERS:
+        raise AudioError(f"standard input looks like {CONTAINERS[data]} file, not raw PCM; use --input FILE")
+    while data:
         data = rest + data
         whole = len(data) - len(data) % frame
         rest = data[whole:]
         if whole:
             samples = np.frombuffer(data[:whole], kind).reshape(-1, channels).astype(np.float32)
             yield Block(samples / np.float32(32768) if kind.kind == "i" else samples)
+        data = stream.read1(most)
     if rest:
         message = f"the last {len(rest)} byte(s) of standard input are not a whole frame of {frame}, and were left out"
         warnings.warn(message, stacklevel=1)

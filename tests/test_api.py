@@ -175,6 +175,16 @@ def test_a_wav_that_was_written_to_a_pipe(tmp_path: Path, size: int) -> None:
     assert l3edge.audio.read(path)[0].shape == (8_000, 1)
 
 
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_truncated_audio_files(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"cut.{ending}"
+    soundfile.write(path, sounds(1, 48_000), 16_000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(l3edge.AudioError, match=rf"cut\.{ending}: (truncated|unreadable after)"):
+        l3edge.audio.read(path)
+
+
 def test_a_flac_that_does_not_say_its_length(tmp_path: Path) -> None:
     path = tmp_path / "piped.flac"
     soundfile.write(path, sounds(1, 8_000), 16_000)

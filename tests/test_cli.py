@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -19,8 +20,8 @@ import pytest
 import soundfile
 
 import l3edge
-from l3edge import doctor, engine, model, model_file
-from l3edge.display import Meter, Terminal, clock, groups
+from l3edge import cli, doctor, engine, microphone, model, model_file
+from l3edge.display import LiveView, Meter, Terminal, clock, fitting, groups
 from tests.conftest import STUBS
 
 STUB = STUBS[0]
@@ -134,6 +135,44 @@ def test_standard_input_that_ends_inside_a_frame() -> None:
     assert b"l3edge: warning: the last 1 byte(s)" in done.stderr
 
 
+@pytest.mark.parametrize(("channels", "rate"), [(1, 16_000), (2, 16_000), (1, 44_100)])
+def test_bytes_of_another_dtype_are_counted_and_nothing_else(channels: int, rate: int) -> None:
+    """As float32, infinities and signalling NaNs are among them; every warning would be an error here."""
+    raw = np.random.default_rng(1).integers(-32_768, 32_768, 4 * rate * channels).astype("<i2").tobytes()
+    options = ("--input", "-", "--rate", rate, "--channels", channels, "--dtype", "float32")
+    done = stream(*options, input=raw, text=False)
+    assert done.returncode == 0, done.stderr
+    assert b"warning" not in done.stderr
+    assert b"non-finite 0\n" not in done.stderr
+    assert b"  99.9 dBFS" in done.stdout
+
+
+@pytest.mark.parametrize("stub", STUBS)
+def test_the_loudest_floats(stub: Path) -> None:
+    raw = np.resize(np.float32([3.4e38, 3.4e38, -3.4e38]), 32_000).tobytes()
+    options = ("--input", "-", "--rate", 16_000, "--dtype", "float32")
+    done = run("stream", "--model", stub, *options, input=raw, text=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
+def test_standard_input_with_a_header(kind: str) -> None:
+    sound = io.BytesIO()
+    soundfile.write(sound, sounds(16_000, 1), 16_000, format=kind)
+    done = stream("--input", "-", "--rate", 16_000, input=sound.getvalue(), text=False)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    found = done.stderr.decode().upper()
+    assert f"STANDARD INPUT LOOKS LIKE A{'N' * (kind == 'OGG')} {kind} FILE, NOT RAW PCM; USE --INPUT FILE" in found
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 6])
+def test_standard_input_of_a_few_bytes(size: int) -> None:
+    done = stream("--input", "-", "--rate", 16_000, "--format", "jsonl", input=bytes(size), text=False)
+    assert done.returncode == 0
+    assert done.stdout.count(b"\n") == (size >= 2)
+
+
 def test_realtime_takes_as_long_as_the_sound(clip: Path) -> None:
     begun = time.monotonic()
     assert stream("--input", clip, "--realtime", "--duration", 1.5).returncode == 0
@@ -146,6 +185,28 @@ def test_output_appears_when_complete(clip: Path, tmp_path: Path, embedded: tupl
     assert done.stdout == ""
     assert_same(parse(output.read_text()), embedded)
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_output_says_its_format(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    for name, start in (("a.jsonl", "{"), ("a.CSV", "time,e0,"), ("a.txt", "     0.50 s")):
+        assert stream("--input", clip, "--output", tmp_path / name).returncode == 0
+        assert (tmp_path / name).read_text().startswith(start)
+    assert_same(parse((tmp_path / "a.jsonl").read_text()), embedded)
+    done = stream("--input", clip, "--output", tmp_path / "b.csv", "--format", "jsonl")
+    assert_one_line_error(done, 2, "--format jsonl contradicts --output", "b.csv")
+
+
+def test_output_may_be_standard_output(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
+    done = stream("--input", clip, "--output", "-", "--format", "jsonl", cwd=tmp_path)
+    assert_same(parse(done.stdout), embedded)
+    assert stream("--input", clip, "--output", "-", cwd=tmp_path).stdout.startswith("     0.50 s")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_into_no_folder(clip: Path, tmp_path: Path) -> None:
+    done = stream("--input", clip, "--output", tmp_path / "no" / "x.jsonl")
+    assert_one_line_error(done, 1, f"the folder {tmp_path / 'no'} does not exist")
+    assert ".part" not in done.stderr
 
 
 def test_failure_leaves_the_old_output(clip: Path, tmp_path: Path) -> None:
@@ -328,6 +389,12 @@ def test_embed_refuses_two_files_of_one_name(clip: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_embed_into_a_file(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "h.jsonl").write_text("old")
+    done = run("embed", clip, "--model", STUB, "--output", tmp_path / "h.jsonl")
+    assert_one_line_error(done, 2, "h.jsonl is a file; --output wants a folder")
+
+
 def test_embed_reports_a_wrong_hop_once(clip: Path) -> None:
     assert_one_line_error(run("embed", clip, clip.with_name("b.wav"), "--model", STUB, "--hop", 0.07), 2, "0.07", "0.1")
 
@@ -347,6 +414,7 @@ def test_bad_usage(clip: Path) -> None:
         (("--input", clip, "--record", clip), "--record would overwrite --input"),
         (("--input", clip, "--output", clip.parent / "." / clip.name), "--output would overwrite --input"),
         (("--input", clip, "--output", "x", "--record", "./x"), "--record would overwrite --output"),
+        (("--input", clip, "--record", "heard.flac"), "--record writes WAV"),
         (("--realtime",), "--realtime"),
     ):
         assert_one_line_error(stream(*options, stdin=subprocess.PIPE), 2, word)
@@ -361,6 +429,20 @@ def test_bad_usage(clip: Path) -> None:
         assert done.returncode == 2
         assert options[0] in done.stderr
     assert run("nonsense").returncode == 2
+
+
+def test_arguments_that_nothing_takes() -> None:
+    for words, usage, message in (
+        (("stream", "t.wav"), "stream", "unrecognized arguments: t.wav; did you mean --input t.wav?"),
+        (("stream", "--input", "t.wav", "u.wav"), "stream", "unrecognized arguments: u.wav"),
+        (("stream", "--loud"), "stream", "unrecognized arguments: --loud"),
+        (("models", "x"), "models", "unrecognized arguments: x"),
+    ):
+        done = run(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"usage: l3edge {usage} ")
+        assert done.stderr.endswith(f"l3edge {usage}: error: {message}\n")
+    assert run("--loud").stderr.endswith("l3edge: error: unrecognized arguments: --loud\n")
 
 
 def test_failures(clip: Path, tmp_path: Path) -> None:
@@ -442,6 +524,7 @@ def test_info() -> None:
     assert l3edge.Spec.from_json(facts["spec"]) == spec
     text = run("info", STUB).stdout
     assert facts["sha256"] in text
+    assert not re.search(r"\.\d{7}", text.replace(facts["sha256"], ""))
     assert f"{spec.samples_seen:,} samples of a window" in text
 
 
@@ -494,6 +577,25 @@ def test_meter() -> None:
         assert meter.change == change
     meter.heard(np.zeros((10, 1), np.float32))
     assert meter.level == pytest.approx(-99.9)
+
+
+def test_devices_with_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for module in (cli, microphone):
+        monkeypatch.setattr(module, "device_list", list)
+    assert cli.main(["devices"]) == 1
+    assert "there is no input device; connect a microphone" in capsys.readouterr().err
+
+
+def test_live_view_drops_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    view = LiveView(Terminal(out), "edge-m-1 on litert | a.wav, 16000 Hz, resampler delay 12 ms | Ctrl-C ends", None)
+    monkeypatch.setattr(Terminal, "width", 52)
+    view.show(Meter(2), 1.0, "lost 0, clipped 0, non-finite 0")
+    lines = [line.removeprefix("\x1b[K") for line in out.getvalue().splitlines()]
+    assert lines[0].endswith("edge-m-1 on litert | a.wav, 16000 Hz")
+    assert lines[-3:-1] == ["0:01.0 | 0 hops | compute 0.00 ms a hop, p99 0.00", "lost 0, clipped 0, non-finite 0"]
+    assert fitting("0:01.0 | 0 hops, 3 | 4", 20) == "0:01.0 | 0 hops, 3"
+    assert fitting("one very long item", 8) == "one very"
 
 
 def test_terminal_that_is_none() -> None:
