@@ -25,13 +25,14 @@ from training.cli import TrainingError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = PRESETS["edge-s"]
-VIDEOS = 600  # short and small: what generalises is their number
+VIDEOS = 600  # short and small: what generalises is how many takes of each kind were seen
+KINDS = "bell,bird,engine,rain,dog,siren,drum,surf,woman,fire,clock,violin"
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")
-    look = ["--seconds", "2", "--size", "80", "--fps", "6"]
+    look = ["--seconds", "2", "--size", "80", "--fps", "6", "--kinds", KINDS]
     assert synthesize.main(["--out", str(folder / "videos"), "--count", str(VIDEOS), "--seed", "11", *look]) == 0
     assert prepare.main([str(folder / "videos"), "--out", str(folder / "shards")]) == 0
     return folder / "shards"
@@ -59,9 +60,9 @@ def stop(data: Path, directory: Path, number: signal.Signals, *options: str) -> 
 
 
 def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
-    """Videos never seen in training, half the pairs negative; chance is 0.5.
+    """Videos never seen in training, half the pairs negative; chance is 0.5, and 1 in 12 negatives is of the same kind.
 
-    Measured with seeds 0, 1 and 2: 0.77, 0.69 and 0.71.
+    Measured with seeds 0, 1 and 2: 0.86, 0.88 and 0.88.
     """
     result = run(data, tmp_path / "run", "--steps", "180", "--evaluate-every", "60")
     assert result.returncode == 0, result.stderr
@@ -70,7 +71,7 @@ def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
     for split in ("validation", "test"):
         assert metrics[split]["pairs"] >= 200
         assert f"{split} AVC accuracy {metrics[split]['accuracy']:.3f}" in result.stdout
-    assert (metrics["validation"]["accuracy"] + metrics["test"]["accuracy"]) / 2 >= 0.65
+    assert (metrics["validation"]["accuracy"] + metrics["test"]["accuracy"]) / 2 >= 0.75
 
     loaded = pretrain.load_run(tmp_path / "run")
     assert loaded.spec == SPEC
