@@ -19,12 +19,6 @@ RATES = (8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000)
 TARGET = 16_000
 
 
-def resampled(signal: audio.Samples, rate: int) -> audio.Samples:
-    """The whole signal at 16 kHz, as `embed` makes it."""
-    resampler = audio.Resampler(rate, TARGET)
-    return np.concatenate([resampler.push(signal), resampler.flush()])
-
-
 def reach(rate: int, trials: int, seed: int = 0) -> float:
     """Seconds, the largest over so many random moments."""
     rng = np.random.default_rng(seed)
@@ -32,11 +26,11 @@ def reach(rate: int, trials: int, seed: int = 0) -> float:
     for _ in range(trials):
         signal, other = rng.uniform(-1, 1, (2, 3 * rate)).astype(np.float32)
         moment = int(rng.integers(rate, 2 * rate))
-        reference = resampled(signal, rate)
+        reference = audio.resample(signal, rate, TARGET)
         for changed in (slice(moment, None), slice(None, moment)):
             mixed = signal.copy()
             mixed[changed] = other[changed]
-            differs = np.flatnonzero(resampled(mixed, rate) != reference) / TARGET
+            differs = np.flatnonzero(audio.resample(mixed, rate, TARGET) != reference) / TARGET
             edge = moment / rate
             farthest = max(farthest, edge - differs[0] if changed.start is not None else differs[-1] - edge)
     return farthest

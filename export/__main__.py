@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ RECIPES = {
     "int8_ptq": "int8 after training: ranges are the largest values that representative audio gives",
     "int8_qat": "int8_ptq, then quantisation-aware fine-tuning towards the float32 network's embeddings",
 }
-# Enough for a range: on synthesised video the largest values stopped growing at about half as many.
+# Some of every kind of sound in a set; whether fewer would do has not been measured.
 CALIBRATION_WINDOWS = 512
 PARITY_CLIPS = 24
 GAIN = 30.0  # dB: representative audio is heard at random levels from this far below its own up to its own
@@ -97,10 +96,7 @@ def parity_audio(
     recorded = []
     for path in paths:
         samples, rate = audio.read(path)
-        mono = audio.to_mono(samples).samples
-        if rate != spec.sample_rate:
-            resampler = audio.Resampler(rate, spec.sample_rate)
-            mono = np.concatenate([resampler.push(mono), resampler.flush()])
+        mono = audio.resample(audio.to_mono(samples).samples, rate, spec.sample_rate)
         recorded.append(mono[: 10 * spec.sample_rate])
     usable = [clip for clip in [*held_out, *recorded] if len(clip) >= spec.window]
     if not usable:
@@ -149,9 +145,7 @@ def export(arguments: argparse.Namespace) -> None:
             "licence": arguments.licence,
         },
     }
-    # In the output's folder, so that the last step is a rename.
-    with tempfile.TemporaryDirectory(dir=arguments.output.parent, prefix=".export-") as folder:
-        path = Path(folder) / arguments.output.name
+    with model_file.replacing(arguments.output) as path:
         model_file.write(path, flatbuffer, metadata)
         print(f"checking on {len(checked_on)} clips", file=sys.stderr)
         tower = tf.function(trained.audio_tower)
@@ -166,7 +160,6 @@ def export(arguments: argparse.Namespace) -> None:
         if wrong:
             raise ExportError(f"{arguments.output} is not written, it is outside its tolerance: {'; '.join(wrong)}")
         model_file.write(path, flatbuffer, metadata)
-        path.replace(arguments.output)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {metadata['name']}, {arguments.recipe}, {size} bytes", file=sys.stderr)
 

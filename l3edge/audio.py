@@ -112,7 +112,12 @@ class Resampler:
 
     def __init__(self, source: int, target: int) -> None:
         self._stream = _soxr().ResampleStream(source, target, 1, dtype="float32")
-        self.delay = resampler_delay(source, target)  # seconds
+        self._rates = source, target
+
+    @property
+    def delay(self) -> float:
+        """Seconds; found by measuring, so only for who asks."""
+        return resampler_delay(*self._rates)
 
     def push(self, samples: Samples) -> Samples:
         """The output that is ready after these samples, float32 [m]."""
@@ -125,6 +130,14 @@ class Resampler:
     def clear(self) -> None:
         """As new."""
         self._stream.clear()
+
+
+def resample(samples: Samples, source: int, target: int) -> Samples:
+    """A whole signal at another rate, float32 mono [n] -> [m]: the bits that any chunking of it gives."""
+    if source == target:
+        return samples
+    resampler = Resampler(source, target)
+    return np.concatenate([resampler.push(samples), resampler.flush()])
 
 
 @functools.lru_cache

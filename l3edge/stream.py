@@ -50,6 +50,16 @@ def hop_steps(hop: float, spec: Spec) -> int:
     return steps
 
 
+def _complaint(mono: audio.Mono) -> str:
+    """What a stream warns of, once: values that are no sound, or else a scale that is none."""
+    if mono.non_finite:
+        return f"{mono.non_finite} non-finite value(s) in the audio were taken as zero"
+    return (
+        f"the audio reaches {mono.peak:.6g}, and full scale is 1.0: integers that were converted to floats must be "
+        "divided by their full scale, 32768 for int16"
+    )
+
+
 class Stream:
     """Embeddings of a signal that arrives in pieces; made by `Model.stream`. Belongs to one thread."""
 
@@ -98,37 +108,29 @@ class Stream:
         samples: float32, float64 or int16, [n] or [n, channels], any n, at `sample_rate`.
         Returns float32 [k, embedding_size] and their centres, float64 [k], in seconds since the beginning.
         """
-        if self._flushed:
-            raise StreamError("push after flush: the signal has ended; call reset() to begin another")
+        self._check_open("push")
         mono = audio.to_mono(samples)
         self.counts.samples += len(mono.samples)
         self.counts.clipped += mono.clipped
         self.counts.non_finite += mono.non_finite
-        if mono.non_finite and not self._warned:
+        if (mono.non_finite or mono.peak > ABSURD) and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{mono.non_finite} non-finite value(s) in the audio were taken as zero", AudioWarning, stacklevel=2
-            )
-        if mono.peak > ABSURD and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"the audio reaches {mono.peak:.6g}, and full scale is 1.0: integers that were converted to floats "
-                "must be divided by their full scale, 32768 for int16",
-                AudioWarning,
-                stacklevel=2,
-            )
+            warnings.warn(_complaint(mono), AudioWarning, stacklevel=2)
         x = mono.samples
         if not len(x):
             return self._advance(x)
         self._empty = False
         return self._advance(self._resampler.push(x) if self._resampler else x)
 
+    def _check_open(self, call: str) -> None:
+        if self._flushed:
+            raise StreamError(f"{call} after flush: the signal has ended; call reset() to begin another")
+
     def flush(self) -> Result:
         """Embeddings of the windows that the end of the signal completes: zeros follow it until every sample lies in
         some window. A signal without samples has no windows.
         """
-        if self._flushed:
-            raise StreamError("flush after flush: the signal has ended; call reset() to begin another")
+        self._check_open("flush")
         rest = self._held_back()
         spec, hop = self._spec, self._spec.hop * self._steps_per_hop
         n = self._total + len(rest)
@@ -151,8 +153,7 @@ class Stream:
         """
         if isinstance(lost, bool) or not isinstance(lost, (int, np.integer)) or lost < 0:
             raise OptionError(f"lost must be a whole number of samples, at least 0; got {lost!r}")
-        if self._flushed:
-            raise StreamError("skip after flush: the signal has ended; call reset() to begin another")
+        self._check_open("skip")
         if not lost:
             return self._advance(np.zeros(0, np.float32))
         result = self._advance(self._held_back())

@@ -37,13 +37,3 @@ def pytest_report_header() -> str:
 @pytest.fixture(params=ENGINES)
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(params=STUBS, ids=[path.stem for path in STUBS])
-def stub_path(request: pytest.FixtureRequest) -> Path:
-    return Path(request.param)
-
-
-@pytest.fixture
-def stub(stub_path: Path, engine_name: str) -> l3edge.Model:
-    return l3edge.load(stub_path, engine=engine_name)

@@ -25,8 +25,7 @@ pytestmark = pytest.mark.skipif(
 def test_contract_on_a_recording(clip: Path, engine_name: str) -> None:
     samples, rate = audio.read(clip)
     mono = audio.to_mono(samples).samples[: 2 * rate]
-    resampler = audio.Resampler(rate, 16_000)
-    at_model_rate = np.concatenate([resampler.push(mono), resampler.flush()])
+    at_model_rate = audio.resample(mono, rate, 16_000)
 
     def load(threads: int) -> l3edge.Model:
         return l3edge.load(engine=engine_name, threads=threads)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from l3edge.model_file import replacing
 from l3edge.spec import Spec
 
 from . import network
@@ -62,9 +63,8 @@ class Run:
 
 def write(path: Path, content: bytes | str) -> None:
     """Write a file as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, document: object) -> None:

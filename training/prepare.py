@@ -31,7 +31,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
-from .videos import SAMPLE_RATE, VERDICTS, Settings, Video, read_video
+from .videos import SAMPLE_RATE, STATISTICS, VERDICTS, Settings, Video, read_video
 
 # `shards` imports TensorFlow, and the decoding processes import this module: it is imported where it is used.
 
@@ -230,7 +230,7 @@ def prepare(videos: dict[str, Path], out: Path, settings: Settings, jobs: int, s
         "kinds": {name: kinds[name] for name in sorted(spool.places) if kinds[name]},
         "skipped": skipped,
     }
-    (out / shards.STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
+    (out / STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     return statistics
 
 
@@ -245,20 +245,20 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
             raise TrainingError(f"{out} is not empty; give another --out, or --overwrite to replace it")
-        if not (out / "statistics.json").is_file():
+        if not (out / STATISTICS).is_file():
             raise TrainingError(f"{out} was not written by prepare, so --overwrite will not replace it")
 
 
 def _restore(out: Path, old: Path) -> None:
     """Put back the data set that --overwrite had moved away, if the new one did not get to its place."""
-    if not out.exists() and (old / "statistics.json").is_file():
+    if not out.exists() and (old / STATISTICS).is_file():
         old.replace(out)
 
 
 def _remove(directory: Path) -> None:
     """Remove a data set, first what makes it one: if that is interrupted, nothing takes the rest for a whole."""
     with contextlib.suppress(OSError):
-        (directory / "statistics.json").unlink()
+        (directory / STATISTICS).unlink()
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = ", ".join(f"{split} {len(names)}" for split, names in statistics["splits"].items())
     print(f"{args.out}: {counts}; {sizes}; {statistics['hours']:.2f} h, {statistics['bytes'] / 1e6:.1f} MB")
     if statistics["skipped"]:
-        print(f"skipped: {_listed(statistics['skipped'])}; all are in {args.out}/statistics.json")
+        print(f"skipped: {_listed(statistics['skipped'])}; all are in {args.out}/{STATISTICS}")
     return 0
 
 

@@ -21,10 +21,7 @@ from typing import Any
 
 from .backend import tf
 from .cli import TrainingError
-from .videos import Segment
-
-SPLITS = ("train", "validation", "test")
-STATISTICS = "statistics.json"
+from .videos import STATISTICS, Segment
 
 _FEATURES = {
     "video": tf.io.FixedLenFeature([], tf.string),

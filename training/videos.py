@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from PIL import Image
 
+from l3edge.audio import Resampler
 from l3edge.spec import PRESETS
 
 SAMPLE_RATE = PRESETS["edge-s"].sample_rate  # Hz; all presets that train from shards share it
 WINDOW = PRESETS["edge-s"].window  # samples
+STATISTICS = "statistics.json"  # what a folder of shards is known by; here, where no TensorFlow is imported
 VERDICTS = ("kept", "still", "silent", "no audio", "no video", "corrupt", "too short")
 
 _SEGMENT = 10 * SAMPLE_RATE  # samples at most in a record
@@ -74,7 +75,7 @@ class _Sound:
         self.start = 0.0  # s
         self._read = 0  # samples at `rate`, holes included
         self._chunks: list[NDArray[np.int16]] = []
-        self._resampler: soxr.ResampleStream | None = None
+        self._resampler: Resampler | None = None
 
     @property
     def end(self) -> float:
@@ -87,7 +88,7 @@ class _Sound:
         if not self.rate:
             self.rate, self.start = frame.sample_rate, time
             if self.rate != SAMPLE_RATE:
-                self._resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32")
+                self._resampler = Resampler(self.rate, SAMPLE_RATE)
         elif frame.sample_rate != self.rate:
             raise _RejectedError("corrupt", f"its sample rate changes from {self.rate} to {frame.sample_rate} Hz")
         hole = round((time - self.start) * self.rate) - self._read
@@ -102,7 +103,7 @@ class _Sound:
     def _take(self, samples: NDArray[np.float32], last: bool = False) -> None:
         self._read += len(samples)
         if self._resampler:
-            samples = self._resampler.resample_chunk(samples, last=last)
+            samples = self._resampler.flush() if last else self._resampler.push(samples)
         self._chunks.append(np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16))
 
     def finish(self) -> NDArray[np.int16]:
