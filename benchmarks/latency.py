@@ -40,7 +40,7 @@ def timed(function: Callable[[], Any]) -> float:
 
 def bare_step(model: l3edge.Model, samples: NDArray[np.float32]) -> Callable[[], Any]:
     """`invoke()` of the step graph on an interpreter of its own, inputs set once."""
-    interpreter = model.engine.interpreter.Interpreter(str(model.path), num_threads=1)
+    interpreter = model.engine.interpreter.Interpreter(model_content=model.flatbuffer, num_threads=1)
     interpreter.allocate_tensors()
     for details in interpreter.get_input_details():
         if tuple(details["shape"]) == samples.shape:

@@ -18,27 +18,22 @@ import numpy as np
 import l3edge
 from export import convert, graph
 from l3edge import model_file
-from l3edge.spec import PRESETS, LogMel, Spec
+from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
 
 from .latency import bare_step, timed
 from .machine import describe
 
 HALVES = ((12, 24, 48, 96), (16, 32, 64, 128), (20, 40, 80, 160), (24, 48, 96, 192), (32, 64, 128, 256))
 CANDIDATES = (
-    *(Spec("", filters) for filters in (*HALVES, (40, 80, 160, 320), (48, 96, 192, 384), (64, 128, 256, 512))),
-    *(Spec("", filters, LogMel(frame_step=100)) for filters in HALVES),
+    *((filters, 200) for filters in (*HALVES, (40, 80, 160, 320), (48, 96, 192, 384), (64, 128, 256, 512))),
+    *((filters, 100) for filters in HALVES),
 )
 
 
 def random_network(spec: Spec) -> graph.Network:
-    """He-normal weights; every activation range 6."""
-    rng = np.random.default_rng(0)
-    weights, inputs = [], 1
-    for layer in spec.convolutions:
-        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters))
-        weights.append((kernel.astype(np.float32), np.zeros(layer.filters, np.float32)))
-        inputs = layer.filters
-    return graph.Network(spec, tuple(weights), (6.0,) * len(weights))
+    """Random weights; every activation range 6."""
+    ranges = [(0.0 if layer.relu else -6.0, 6.0) for layer in spec.convolutions]
+    return graph.Network(spec, graph.random_weights(spec.layers, 0), ranges)
 
 
 def main() -> None:
@@ -46,10 +41,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.widths", description=str(__doc__).split("\n")[0])
     parser.add_argument("--hops", type=int, default=300, help="rounds to time (default: %(default)s)")
     arguments = parser.parse_args()
-    presets = {(spec.filters, spec.log_mel): name for name, spec in PRESETS.items()}
+    presets = {(spec.layers, spec.front_end): name for name, spec in PRESETS.items()}
+    specs = [Spec("", l3_stack(filters), LogMel(frame_step=frame_step)) for filters, frame_step in CANDIDATES]
     models, stages = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for i, spec in enumerate(CANDIDATES):
+        for i, spec in enumerate(specs):
             path = Path(folder) / f"{i}.tflite"
             metadata = {"name": "", "spec": spec.to_json(), "recipe": "int8_ptq", "parity": {}, "provenance": {}}
             model_file.write(path, convert.convert(random_network(spec)), metadata)
@@ -59,17 +55,17 @@ def main() -> None:
             models.append((model, path.stat().st_size))
         times = np.array([[[timed(f) for f in pair] for pair in stages] for _ in range(arguments.hops)])
     step, window = np.median(times[len(times) // 10 :], axis=0).T
-    base = step[list(CANDIDATES).index(Spec("", PRESETS["edge-m"].filters))]
+    base = step[[spec.layers for spec in specs].index(PRESETS["edge-m"].layers)]
     print("Machine: " + ", ".join(f"{key} {value}" for key, value in describe(models[0][0].engine).items()), "\n")
     print("| filters | frame step | MMAC a hop | step, edge-m = 1 | step µs | window / step | GMAC/s | kB | preset |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---|")
-    for (model, size), a, b in zip(models, step, window, strict=True):
+    for (model, size), (filters, _), a, b in zip(models, CANDIDATES, step, window, strict=True):
         spec = model.spec
         print(
-            f"| {'-'.join(map(str, spec.filters))} | {1000 * spec.log_mel.frame_step / spec.sample_rate:g} ms "
+            f"| {'-'.join(map(str, filters))} | {1000 * spec.front_end.frame_step / spec.sample_rate:g} ms "
             f"| {spec.macs_per_hop / 1e6:.1f} | {a / base:.2f} | {a:.0f} | {b / a:.1f} "
             f"| {spec.macs_per_hop / a / 1000:.0f} | {size / 1000:.0f} "
-            f"| {presets.get((spec.filters, spec.log_mel), '')} |"
+            f"| {presets.get((spec.layers, spec.front_end), '')} |"
         )
 
 

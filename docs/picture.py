@@ -26,7 +26,7 @@ def main() -> None:
     """Log-mel above, the stream of embeddings in the middle, how alike any two moments are on the right."""
     model = l3edge.load()
     samples, rate = audio.read(HERE.parent / "examples" / "scene.flac")
-    mel = frontend.log_mel(samples[:, 0], model.spec.log_mel)
+    mel = frontend.features(samples[:, 0], model.spec.front_end)
     embeddings, times = model.embed(samples, rate)
     lively = np.argsort(embeddings.std(axis=0))[::-1][:96]
     ordered = lively[np.argsort(embeddings[:, lively].argmax(axis=0))]

@@ -62,7 +62,7 @@ def representative(
 
 def log_mels(spec: l3edge.Spec, windows: NDArray[Any]) -> quantise.LogMels:
     """[n, window] -> float32 [n, frames_used, bands, 1]."""
-    mels: quantise.LogMels = frontend.log_mel(windows.astype(np.float32), spec.log_mel)
+    mels: quantise.LogMels = frontend.features(windows.astype(np.float32), spec.front_end)
     return mels[:, : spec.frames_used, :, None]
 
 

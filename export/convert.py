@@ -1,27 +1,52 @@
-"""Graphs to a .tflite flatbuffer with the signatures `stream` (the first subgraph) and `window`, sharing weights."""
+"""Graphs to a .tflite flatbuffer: the signatures `stream`, which is the first subgraph, others, and `window`."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 
 from training.backend import tf
 
-from .graph import Network, module
+from .graph import Network, step_function, window_function
 
 
-def convert(network: Network) -> bytes:
+def convert(network: Network, *, hops: Sequence[int] = (), target: str = "cpu", float16: bool = False) -> bytes:
     """The flatbuffer of a network: float32 if it has no ranges, else int8 in all but the front end.
 
-    Int8 models take and give their states and outputs as int8; the waveform is float32 in both.
+    Int8 models take and give their states and outputs as int8; a waveform is float32 in all.
+
+    hops: lengths of further steps, each a signature `stream_{hops}`.
+    target: "cpu", or "edgetpu" for the step alone, log-mel in: its compiler takes one subgraph.
+    float16: keep the weights of a float32 network as float16.
     """
-    made = module(network)
-    logging.set_verbosity(logging.ERROR)  # the converter's advice is about models unlike this one
+    made = tf.Module()
+    functions = {}
+    if target == "edgetpu":
+        functions["stream"] = step_function(network, waveform=False)
+    else:
+        if network.spec.streaming:
+            functions["stream"] = step_function(network)
+            functions.update({f"stream_{n}": step_function(network, n) for n in sorted(hops)})
+        functions["window"] = window_function(network)
+    for name, function in functions.items():
+        setattr(made, name, function)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(made, folder, signatures={"stream": made.stream, "window": made.window})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["stream", "window"])
-        if network.ranges is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        return bytes(converter.convert())
+        logging.set_verbosity(logging.ERROR)  # the converter's advice is about models unlike these
+        tf.saved_model.save(made, folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        return run(converter, int8=network.ranges is not None, float16=float16)
+
+
+def run(converter: Any, *, int8: bool, float16: bool = False) -> bytes:
+    """The flatbuffer that a TFLiteConverter makes, with the project's settings."""
+    logging.set_verbosity(logging.ERROR)
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    elif float16:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    return bytes(converter.convert())

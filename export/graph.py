@@ -1,9 +1,8 @@
-"""The two graphs of a model file, over the same weights: a step of the stream, and a whole window.
+"""The graphs of a model file, over the same weights: steps of the stream, and a whole window.
 
-Both take a waveform. `window` is the network as trained: 16000 samples in, one embedding out. `stream` is the same
-layers with one change: in front of each convolution stand the last columns of its input (its state), so that a step
-makes exactly the columns that are new. Convolutions are valid in time and `Spec` puts the frames of a step where
-every pool begins on a pool boundary, so nothing else has state.
+`window` is the network as trained: a second of sound in, one embedding out. `stream` is the same layers on the new
+frames alone (`export.streaming`); `stream_10` takes ten hops in one call. All take a waveform, and with it the front
+end; the Edge TPU has no FFT, so for it the step takes int8 log-mel.
 
 With `ranges`, weights and activations are fake-quantised as the converter wants them: weights symmetric per channel
 in [-127, 127], activations asymmetric per tensor. A state carries its producer's range, so that it leaves one step
@@ -12,8 +11,9 @@ and enters the next as the same int8.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l3edge import frontend
-from l3edge.spec import Conv, LogMel, Pool, Spec
+from l3edge.frontend import Decibel
+from l3edge.layers import Conv, Layer, Pool, same_padding
+from l3edge.spec import Spec
 from training.backend import tf
 from training.tf_ops import GRAPH_OPS
 
+from . import streaming
+from .streaming import Operation
+
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,116 +39,164 @@ class Network:
     """A trained audio tower, batch normalisation folded: relu(conv(x, kernel) + bias) for each convolution.
 
     weights: (kernel float32 [time, frequency, inputs, filters], bias float32 [filters]) each.
-    ranges: None for float32; for int8 the largest value of each convolution's output (the smallest is 0, ReLU).
+    ranges: None for float32; for int8 the (smallest, largest) value of each convolution's output, 0 in between.
+    affine: (scale, shift) of the front end's output, where published weights normalise their input.
     """
 
     spec: Spec
     weights: Sequence[Weights]
-    ranges: Sequence[float] | None = None
+    ranges: Sequence[Range] | None = None
+    affine: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
+        inputs = 1
         if len(self.weights) != len(self.spec.convolutions):
             raise ValueError(f"{len(self.weights)} convolutions for {len(self.spec.convolutions)} in the spec")
+        for layer, (kernel, bias) in zip(self.spec.convolutions, self.weights, strict=True):
+            wanted = (*layer.kernel, inputs, layer.filters)
+            if kernel.shape != wanted or bias.shape != (layer.filters,):
+                raise ValueError(f"kernel {kernel.shape} and bias {bias.shape} where the spec has kernel {wanted}")
+            inputs = layer.filters
 
 
-def input_range(log_mel: LogMel) -> tuple[float, float]:
-    """The range of log-mel that int8 covers: from silence to the magnitude of a full-scale constant, sum(window).
+def input_range(network: Network) -> Range:
+    """The range of the network's input that int8 covers; 0 is in it, as padding must be exact.
 
-    It is a property of the front end and not of the data, so that a louder room than the training set saturates late.
+    It is a property of the front end and not of the data, so that a louder room than the training set saturates late:
+    for log-mel from silence to the magnitude of a full-scale constant, sum(window).
     """
-    return math.log(log_mel.offset), math.log(float(frontend.window(log_mel).sum()))
+    front = network.spec.front_end
+    if isinstance(front, Decibel):
+        limits = (-front.RANGE, 0.0)
+    else:
+        limits = (math.log(front.offset), math.log(float(frontend.window(front).sum())))
+    scale, shift = network.affine
+    values = [scale * limit + shift for limit in limits]
+    return min(0.0, *values), max(0.0, *values)
 
 
-class _Quantiser:
-    """Fake quantisation where the network has ranges, nothing where it has none."""
-
-    def __init__(self, network: Network) -> None:
-        self.ranges = network.ranges
-        self.inputs = input_range(network.spec.log_mel)
-
-    def input(self, x: Any, convolution: int) -> Any:
-        """x as the input of convolution i: log-mel for the first, its predecessor's output for the others."""
-        return self._activation(x, self.inputs) if convolution == 0 else self.output(x, convolution - 1)
-
-    def output(self, x: Any, convolution: int) -> Any:
-        return self._activation(x, (0.0, self.ranges[convolution])) if self.ranges else x
-
-    def _activation(self, x: Any, limits: tuple[float, float]) -> Any:
-        return tf.quantization.fake_quant_with_min_max_args(x, *limits) if self.ranges else x
-
-    def kernel(self, kernel: NDArray[np.float32]) -> Any:
-        if not self.ranges:
-            return kernel
-        # A filter of zeros still needs a scale.
-        largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.float32(1e-9))
-        return tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -largest, largest, 8, narrow_range=True)
+def _fake_quant(limits: Range) -> Callable[[Any], Any]:
+    return lambda x: tf.quantization.fake_quant_with_min_max_args(x, *limits)
 
 
-def _rows(network: Network) -> Iterator[tuple[Pool | Conv, int]]:
-    """The rows of the layer table, each with the number of the convolution it is, or that precedes it."""
-    convolution = -1
-    for layer in network.spec.layers:
-        convolution += isinstance(layer, Conv)
-        yield layer, convolution
-
-
-def _convolve(x: Any, layer: Conv, weights: Weights, quantise: _Quantiser, convolution: int) -> Any:
-    side = (layer.kernel[1] - 1) // 2
-    kernel, bias = weights
-    x = tf.nn.conv2d(x, quantise.kernel(kernel), 1, [[0, 0], [0, 0], [side, side], [0, 0]])
-    return quantise.output(tf.nn.relu(tf.nn.bias_add(x, bias)), convolution)
-
-
-def _pool(x: Any, size: tuple[int, int]) -> Any:
-    return tf.nn.max_pool2d(x, size, size, "VALID")
-
-
-def _log_mel(samples: Any, network: Network, quantise: _Quantiser) -> Any:
-    mel = frontend.log_mel(samples, network.spec.log_mel, GRAPH_OPS)  # [frames, bands]
-    return quantise.input(mel[tf.newaxis, ..., tf.newaxis], 0)  # [1, frames, bands, 1]
-
-
-def columns_of(network: Network, log_mel: Any) -> Any:
-    """All output columns of log-mel float32 [b, frames, bands, 1]: [b, columns, bands', embedding_size]."""
-    quantise = _Quantiser(network)
-    x = quantise.input(log_mel, 0)
-    for layer, i in _rows(network):
-        x = _pool(x, layer.size) if isinstance(layer, Pool) else _convolve(x, layer, network.weights[i], quantise, i)
+def _identity(x: Any) -> Any:
     return x
 
 
-def module(network: Network) -> Any:
-    """A tf.Module with the signatures `stream` and `window`.
+def _quantised_kernel(kernel: NDArray[np.float32]) -> Any:
+    # A filter of zeros still needs a scale.
+    largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.float32(1e-9))
+    return tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -largest, largest, 8, narrow_range=True)
 
-    stream: samples float32 [step_samples], state_i -> columns [1, columns_per_hop, embedding_size], state_i.
-    window: samples float32 [window] -> embedding [1, embedding_size].
-    """
-    spec, quantise = network.spec, _Quantiser(network)
+
+def _convolve(x: Any, layer: Conv, kernel: Any, bias: Any, quantise: Callable[[Any], Any]) -> Any:
+    padding = "SAME"
+    if layer.padding == "valid":  # in time: "same" in frequency is up to us
+        sides = same_padding(x.shape[2], layer, 1)
+        x = tf.pad(x, [[0, 0], [0, 0], sides, [0, 0]]) if any(sides) else x
+        padding = "VALID"
+    x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding, dilations=layer.dilation), bias)
+    return quantise(tf.nn.relu(x) if layer.relu else x)
+
+
+def pool(x: Any, layer: Pool) -> Any:
+    """A row of the table."""
+    return tf.nn.max_pool2d(x, layer.size, layer.stride, "VALID")
+
+
+def operations(network: Network) -> list[Operation]:
+    """The rows of the table with their weights and ranges."""
+    int8 = network.ranges is not None
+    limits: Range = input_range(network)
+    made, convolution = [], 0
+    for layer in network.spec.layers:
+        restore = _fake_quant(limits) if int8 else _identity
+        apply: Callable[[Any], Any] = functools.partial(pool, layer=layer)
+        if isinstance(layer, Conv):
+            kernel, bias = network.weights[convolution]
+            if network.ranges is not None:
+                kernel, limits = _quantised_kernel(kernel), network.ranges[convolution]
+            quantise = _fake_quant(limits) if int8 else _identity
+            apply = functools.partial(_convolve, layer=layer, kernel=kernel, bias=bias, quantise=quantise)
+            convolution += 1
+        made.append(Operation(layer, apply, restore))
+    return made
+
+
+def heard(samples: Any, network: Network) -> Any:
+    """Samples [n] to the network's input, float32 [1, frames, bins, 1]."""
+    x = frontend.features(samples, network.spec.front_end, GRAPH_OPS)  # [frames, bins]
+    if network.affine != (1.0, 0.0):
+        x = x * np.float32(network.affine[0]) + np.float32(network.affine[1])
+    return entering(x[tf.newaxis, ..., tf.newaxis], network)
+
+
+def entering(x: Any, network: Network) -> Any:
+    """The network's input, float32 [b, frames, bins, 1], in its range."""
+    return x if network.ranges is None else _fake_quant(input_range(network))(x)
+
+
+def columns_of(network: Network, inputs: Any) -> Any:
+    """All output columns of inputs float32 [b, frames, bins, 1]: [b, columns, bins', channels]."""
+    return streaming.window(entering(inputs, network), operations(network))
+
+
+def embedding_of(columns: Any, spec: Spec) -> Any:
+    """All columns [b, columns, bins', channels] of a window to its embedding [b, embedding_size]."""
+    if spec.embedding == "flatten":
+        return tf.reshape(tf.transpose(columns, [0, 2, 1, 3]), [-1, spec.embedding_size])
+    return _over_all(columns, columns.shape[1])[:, 0]
+
+
+def _over_all(x: Any, columns: int) -> Any:
+    """The maximum over all bins and over blocks of columns: [b, n, bins, channels] -> [b, n / columns, channels]."""
+    size = (columns, x.shape[2])
+    return pool(x, Pool(size, size))[:, :, 0] if size != (1, 1) else x[:, :, 0]
+
+
+def window_function(network: Network) -> Any:
+    """samples float32 [window] -> embedding [1, embedding_size], a tf.function."""
+    spec, rows = network.spec, operations(network)
 
     def window(samples: Any) -> dict[str, Any]:
-        x = columns_of(network, _log_mel(samples[: spec.samples_seen], network, quantise))  # [1, 2, 8, 256]
-        return {"embedding": _pool(x, x.shape[1:3])[:, 0, 0]}  # [1, 256]
+        x = heard(samples[: spec.samples_seen], network)  # [1, 76, 64, 1]
+        return {"embedding": embedding_of(streaming.window(x, rows), spec)}  # [1, 2, 8, 256] -> [1, 256]
 
-    def stream(samples: Any, *states: Any) -> dict[str, Any]:
-        x = _log_mel(samples, network, quantise)  # [1, 8, 64, 1]
-        outputs: dict[str, Any] = {}
-        for layer, i in _rows(network):
-            if isinstance(layer, Pool):
-                x = _pool(x, layer.size)
-                continue
-            x = tf.concat([quantise.input(states[i], i), x], 1)  # [1, 2 + 8, 64, 1]
-            outputs[f"state_{i}"] = x[:, 1 - layer.kernel[0] :]  # [1, 2, 64, 1]
-            x = _convolve(x, layer, network.weights[i], quantise, i)  # [1, 8, 64, 32]
-        outputs["columns"] = _pool(x, (1, x.shape[2]))[:, :, 0]  # [1, 1, 256]
-        return outputs
+    return tf.function(window, input_signature=[tf.TensorSpec([spec.window], tf.float32, "samples")])
 
-    made = tf.Module()
-    made.stream = tf.function(
-        stream,
-        input_signature=[
-            tf.TensorSpec([spec.step_samples], tf.float32, "samples"),
-            *(tf.TensorSpec(shape, tf.float32, f"state_{i}") for i, shape in enumerate(spec.state_shapes)),
-        ],
+
+def step_function(network: Network, hops: int = 1, *, waveform: bool = True) -> Any:
+    """One call of the stream, `hops` hops long, as a tf.function.
+
+    samples float32 [samples_of(hops)] (or, without waveform, log_mel [1, frames, bands, 1]) and state_i
+    -> columns [1, columns, embedding_size] and state_i.
+    """
+    spec, rows = network.spec, operations(network)
+    frames = hops * spec.frames_per_hop
+
+    def stream(new: Any, *states: Any) -> dict[str, Any]:
+        x = heard(new, network) if waveform else entering(new, network)  # [1, 8, 64, 1]
+        x, kept = streaming.step(x, states, rows)
+        return {"columns": _over_all(x, 1), **{f"state_{i}": state for i, state in enumerate(kept)}}
+
+    first = (
+        tf.TensorSpec([spec.samples_of(hops)], tf.float32, "samples")
+        if waveform
+        else tf.TensorSpec([1, frames, spec.front_end.bins, 1], tf.float32, "log_mel")
     )
-    made.window = tf.function(window, input_signature=[tf.TensorSpec([spec.window], tf.float32, "samples")])
-    return made
+    states = [tf.TensorSpec(shape, tf.float32, f"state_{i}") for i, shape in enumerate(spec.state_shapes)]
+    return tf.function(stream, input_signature=[first, *states])
+
+
+def random_weights(layers: Sequence[Layer], seed: int) -> list[Weights]:
+    """He-normal kernels and small biases: a network that has learned nothing, and whose activations stay in bounds."""
+    rng = np.random.default_rng(seed)
+    weights, inputs = [], 1
+    for layer in layers:
+        if isinstance(layer, Conv):
+            kernel = rng.normal(
+                0, (2 / (math.prod(layer.kernel) * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters)
+            )
+            weights.append((kernel.astype(np.float32), rng.normal(0, 0.2, layer.filters).astype(np.float32)))
+            inputs = layer.filters
+    return weights

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.spec import Pool, Spec
+from l3edge.layers import Pool
 from training.backend import tf, tf_keras
 
 from .graph import Network, input_range
@@ -24,9 +24,9 @@ def calibrate(network: Network, log_mels: LogMels) -> Network:
     outputs = [model.get_layer(f"conv{i}").output for i in range(len(network.weights))]
     probe = tf_keras.Model(model.input, [tf.reduce_max(x) for x in outputs])
     for begin in range(0, len(log_mels), 64):
-        largest = np.maximum(largest, [float(x) for x in probe(_clip(network.spec, log_mels[begin : begin + 64]))])
+        largest = np.maximum(largest, [float(x) for x in probe(_clip(network, log_mels[begin : begin + 64]))])
     # A layer that never fires still needs a scale.
-    return dataclasses.replace(network, ranges=tuple(np.maximum(largest, 1e-3).tolist()))
+    return dataclasses.replace(network, ranges=tuple((0.0, x) for x in np.maximum(largest, 1e-3).tolist()))
 
 
 def fine_tune(
@@ -60,19 +60,19 @@ def fine_tune(
         return error
 
     for step in range(steps):
-        progress(step, float(train(tf.constant(_clip(network.spec, next(batches))))))
+        progress(step, float(train(tf.constant(_clip(network, next(batches))))))
     return _read(student, network)
 
 
-def _clip(spec: Spec, log_mels: LogMels) -> LogMels:
+def _clip(network: Network, log_mels: LogMels) -> LogMels:
     """What the int8 input can represent; in particular the quantiser of the input keeps the range it was given."""
-    return np.clip(log_mels, *input_range(spec.log_mel))
+    return np.clip(log_mels, *input_range(network))
 
 
 def _keras(network: Network) -> Any:
     """The folded network as a tf_keras model of stock layers, which is what tensorflow-model-optimization takes."""
     spec = network.spec
-    x = inputs = tf_keras.Input((spec.frames_used, spec.log_mel.bands, 1))
+    x = inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1))
     convolution = 0
     for layer in spec.layers:
         if isinstance(layer, Pool):
@@ -101,10 +101,10 @@ def _variable(layer: Any, end: str) -> Any:
 def _set_ranges(student: Any, network: Network) -> None:
     """Start the quantisers from the calibrated ranges: their own start is (-6, 6), and they move slowly."""
     entry, convolutions = _quantisers(student, network)
-    low, high = input_range(network.spec.log_mel)
+    low, high = input_range(network)
     _variable(entry, "_min").assign(low)
     _variable(entry, "_max").assign(high)
-    for layer, largest in zip(convolutions, network.ranges or (), strict=True):
+    for layer, (_, largest) in zip(convolutions, network.ranges or (), strict=True):
         _variable(layer, "post_activation_min").assign(0.0)
         _variable(layer, "post_activation_max").assign(largest)
 
@@ -113,5 +113,5 @@ def _read(student: Any, network: Network) -> Network:
     """The fine-tuned weights and ranges."""
     _, convolutions = _quantisers(student, network)
     weights = tuple((_variable(layer, "kernel").numpy(), _variable(layer, "bias").numpy()) for layer in convolutions)
-    ranges = tuple(float(_variable(layer, "post_activation_max").numpy()) for layer in convolutions)
-    return Network(network.spec, weights, ranges)
+    ranges = tuple((0.0, float(_variable(layer, "post_activation_max").numpy())) for layer in convolutions)
+    return dataclasses.replace(network, weights=weights, ranges=ranges)

@@ -238,7 +238,7 @@ def _facts(file: model_file.ModelFile) -> dict[str, Any]:
         "name": file.name,
         "path": str(file.path),
         "bytes": file.path.stat().st_size,
-        "sha256": file.sha256(),
+        "sha256": file.sha256,
         "quantisation": file.metadata["recipe"],
         **{name: getattr(spec, name) for name in derived},
         "spec": spec.to_json(),

@@ -1,7 +1,10 @@
 """The only import of a TFLite engine: LiteRT (`ai-edge-litert`) or its predecessor (`tflite-runtime`).
 
-A `Network` is one file on one engine: a step of the streaming graph, the whole-window graph, and the scale of the
+A `Network` is one file on one engine: steps of the streaming graph, the whole-window graph, and the scale of the
 output. State goes in and comes out as tensors, so one network serves any number of streams.
+
+On the Edge TPU (and with a file made for it on any engine) the graph takes int8 log-mel, and the front end runs here,
+in NumPy, a step at a time: `l3edge.frontend`, the one definition.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import importlib.util
 import platform
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import frontend
 from .errors import EngineError, ModelFileError, OptionError
-from .model_file import ModelFile
-from .spec import Spec
+from .model_file import ModelFile, step_hops
 
 Array = NDArray[Any]
 States = list[Array]
@@ -32,11 +36,13 @@ ENGINES = {
     "litert": ("ai_edge_litert", "ai-edge-litert"),
     "tflite_runtime": ("tflite_runtime", "tflite-runtime"),
 }
+EDGE_TPU_LIBRARY = "libedgetpu.so.1"
+COMPILED = "edgetpu-custom-op"  # what the Edge TPU's compiler makes of the operations it maps
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An installed engine."""
+    """An installed engine; "edgetpu" is one of the others with the Edge TPU's delegate."""
 
     name: str
     version: str
@@ -59,10 +65,8 @@ def package_version(package: str) -> str:
 def find(name: str = "auto") -> Engine:
     """Import an engine; EngineError says what is missing and how to install it."""
     if name == "edgetpu":
-        raise EngineError(
-            "engine 'edgetpu' runs models exported for the Edge TPU, which this version of l3edge cannot make yet; "
-            "use engine='auto'"
-        )
+        runtime = find("auto")
+        return Engine(name, f"{runtime.name} {runtime.version}", runtime.interpreter)
     if name != "auto" and name not in ENGINES:
         raise OptionError(f"engine must be one of {['auto', *ENGINES, 'edgetpu']}, got {name!r}")
     refusals = []
@@ -103,63 +107,79 @@ def _import(name: str) -> Engine:
     return Engine(name, package_version(package), interpreter)
 
 
-def _details(runner: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return dict(runner.get_input_details()), dict(runner.get_output_details())
-
-
 class Network:
-    """A model file on an engine. Calls from several threads take turns.
+    """A model file on an engine. Calls from several threads take turns. Raises EngineError when the engine refuses.
 
-    Raises ModelFileError when the file's tensors contradict its spec, EngineError when the engine refuses it.
+    Attributes: hops (the lengths of step that the file offers, ascending), dtype, scale and zero_point of the output.
     """
 
-    def __init__(self, file: ModelFile, engine: str = "auto", threads: int = 1, delegate: str | None = None) -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        engine: str = "auto",
+        threads: int = 1,
+        delegate: str | None = None,
+        delegate_options: Mapping[str, str] | None = None,
+    ) -> None:
         if type(threads) is not int or not 1 <= threads <= 256:
             raise OptionError(f"threads must be a whole number from 1 to 256, got {threads!r}")
         self.engine = find(engine)
-        self._file, self._threads, self._delegate = file, threads, delegate
+        self._file, self._threads = file, threads
+        self._delegate, self._options = delegate, dict(delegate_options or {})
+        self._settle_delegate()
         self._lock = threading.Lock()
-        self._window: Any = None
-        self._interpreter = self._open()
-        inputs, outputs = self._signature("stream")
-        spec = file.spec
-        states = [f"state_{i}" for i in range(len(spec.state_shapes))]
-        shapes = dict(zip(states, spec.state_shapes, strict=True))
-        columns = (1, spec.columns_per_hop, spec.embedding_size)
-        self._check("stream", inputs, {"samples": (spec.step_samples,), **shapes})
-        self._check("stream", outputs, {"columns": columns, **shapes})
-        self._samples, self._columns = inputs["samples"]["index"], outputs["columns"]["index"]
-        self._states = [(inputs[name]["index"], outputs[name]["index"]) for name in states]
-        for name in states:
-            if inputs[name]["dtype"] != outputs[name]["dtype"] or _quantization(inputs[name]) != _quantization(
-                outputs[name]
-            ):
-                raise ModelFileError(f"{file.path}: {name} goes out in another format than it came in")
-        primary = {d["index"] for d in self._interpreter.get_input_details()}
-        if primary != {d["index"] for d in inputs.values()}:
-            raise ModelFileError(f"{file.path}: signature 'stream' must be the first in the file; export it again")
-        self._zero_states = [np.zeros(inputs[name]["shape"], inputs[name]["dtype"]) for name in states]
-        self.dtype = np.dtype(outputs["columns"]["dtype"])
-        self.scale, self.zero_point = _quantization(outputs["columns"])
-        if (self.dtype, self.scale != 0) not in ((np.dtype(np.int8), True), (np.dtype(np.float32), False)):
-            raise ModelFileError(
-                f"{file.path}: output is {self.dtype} with scale {self.scale}, expected int8 with or float32 without"
-            )
+        # By signature, each on an interpreter of its own: while a signature runner lives, its interpreter refuses
+        # `invoke`, and the bare call is what makes a step cheap.
+        self._calls: dict[str, _Call] = {}
+        self.hops = tuple(sorted(filter(None, map(step_hops, file.signatures))))
+        self._main = "stream" if self.hops else "window"
+        self._call(self._main)
+        table = file.signatures[self._main]
+        self._zero_states = {
+            row["name"]: np.zeros(row["shape"], row["dtype"]) for row in table["inputs"] if row["role"] == "state"
+        }
+        self._names = sorted(self._zero_states, key=lambda name: int(name.removeprefix("state_")))
+        result = next(row for row in table["outputs"] if row["role"] != "state")
+        self.dtype = np.dtype(result["dtype"])
+        self.scale, self.zero_point = float(result["scale"] or 0.0), int(result["zero_point"] or 0)
         # Every int8 value's float32, in the order of its bits as uint8.
         levels = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32)
         self._levels = (levels - np.float32(self.zero_point)) * np.float32(self.scale)
+        self._mel = next((row for row in table["inputs"] if row["role"] == "log_mel"), None)
+
+    def _settle_delegate(self) -> None:
+        """What only works together is asked for together."""
+        compiled = any(op.name == COMPILED for subgraph in self._file.graph.subgraphs for op in subgraph.operators)
+        if self.engine.name == "edgetpu":
+            if self._file.target != "edgetpu":
+                raise EngineError(
+                    f"{self._file.path} was exported for the {self._file.target}, and engine 'edgetpu' runs what was "
+                    "exported with `python -m export --target edgetpu`"
+                )
+            self._delegate = self._delegate or EDGE_TPU_LIBRARY
+        elif compiled and not self._delegate:
+            raise EngineError(f"{self._file.path} was compiled for the Edge TPU: load it with engine='edgetpu'")
+        if self._options and not self._delegate:
+            raise OptionError("delegate_options are of a delegate: give delegate as well")
+
+    def _load_delegate(self) -> Any:
+        try:
+            ctypes.CDLL(self._delegate)  # a missing one makes `load_delegate` fail twice, once in its destructor
+            return self.engine.interpreter.load_delegate(self._delegate, self._options)
+        except (ValueError, OSError, RuntimeError) as error:
+            told = str(error).strip() or "it gives no reason"
+            if self.engine.name == "edgetpu":
+                raise EngineError(
+                    f"engine 'edgetpu' needs the library {self._delegate} (Debian package libedgetpu1-std of Coral, or "
+                    f"delegate=PATH) and an Edge TPU that is plugged in and free; loading it failed: {told}"
+                ) from error
+            raise EngineError(f"delegate {self._delegate!r} does not load in {self.engine.name}: {told}") from error
 
     def _open(self) -> Any:
-        module = self.engine.interpreter
+        delegates = [self._load_delegate()] if self._delegate else None
         try:
-            if self._delegate:
-                ctypes.CDLL(self._delegate)  # a missing one makes `load_delegate` fail twice, once in its destructor
-            delegates = [module.load_delegate(self._delegate)] if self._delegate else None
-        except (ValueError, OSError, RuntimeError) as error:
-            raise EngineError(f"delegate {self._delegate!r} does not load in {self.engine.name}: {error}") from error
-        try:
-            interpreter = module.Interpreter(
-                str(self._file.path), num_threads=self._threads, experimental_delegates=delegates
+            interpreter = self.engine.interpreter.Interpreter(
+                model_content=self._file.flatbuffer, num_threads=self._threads, experimental_delegates=delegates
             )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -168,51 +188,62 @@ class Network:
             ) from error
         return interpreter
 
-    def _signature(self, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        try:
-            return _details(self._interpreter.get_signature_runner(key))
-        except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{self._file.path}: no signature {key!r}; export the model again") from error
-
-    def _check(self, key: str, details: dict[str, Any], expected: dict[str, tuple[int, ...]]) -> None:
-        found = {name: tuple(int(n) for n in d["shape"]) for name, d in details.items()}
-        if found != expected:
-            wrong = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
-            what = "; ".join(f"{n} is {found.get(n, 'absent')}, spec says {expected.get(n, 'absent')}" for n in wrong)
-            raise ModelFileError(f"{self._file.path}: signature {key!r} contradicts the file's spec: {what}")
-        if "samples" in details and details["samples"]["dtype"] != np.float32:
-            raise ModelFileError(f"{self._file.path}: input 'samples' of {key!r} must be float32")
+    def _call(self, key: str) -> _Call:
+        if key not in self._calls:
+            if key not in self._file.signatures:
+                raise ModelFileError(
+                    f"{self._file.path}: has no signature {key!r}, only {sorted(self._file.signatures)}"
+                )
+            signature = self._file.graph.signatures.get(key)
+            make = _Bare if signature is None or signature.subgraph == 0 else _Signature
+            self._calls[key] = make(self._open(), key, self._file)
+        return self._calls[key]
 
     def zero_states(self) -> States:
         """The states of a new stream; what they hold reaches no window."""
-        return list(self._zero_states)
+        return [self._zero_states[name] for name in self._names]
 
-    def step(self, samples: NDArray[np.float32], states: States) -> Array:
-        """One step: float32 [step_samples] in, columns [columns_per_hop, embedding_size] out; `states` are replaced."""
-        interpreter = self._interpreter
+    def step(self, samples: NDArray[np.float32], states: States, hops: int = 1) -> Array:
+        """One step: float32 [spec.samples_of(hops)] in, columns [columns, embedding_size] out; `states` are replaced.
+
+        hops: one of `self.hops`; the bits are those of as many steps of one hop.
+        """
         with self._lock:
-            interpreter.set_tensor(self._samples, samples)
-            for (index, _), state in zip(self._states, states, strict=True):
-                interpreter.set_tensor(index, state)
-            interpreter.invoke()
-            states[:] = [interpreter.get_tensor(index) for _, index in self._states]
-            columns: Array = interpreter.get_tensor(self._columns)[0]
+            call = self._call("stream" if hops == 1 else f"stream_{hops}")
+            first = self.hear(samples) if self._mel else samples
+            results = call(
+                [first, *states], ["log_mel" if self._mel else "samples", *self._names], ["columns", *self._names]
+            )
+            states[:] = results[1:]
+            columns: Array = results[0][0]
             return columns
+
+    def step_mel(self, log_mel: Array, states: States) -> Array:
+        """One step of a file for the Edge TPU on log-mel as it takes it: `hear`'s."""
+        with self._lock:
+            results = self._call("stream")([log_mel, *states], ["log_mel", *self._names], ["columns", *self._names])
+            states[:] = results[1:]
+            columns: Array = results[0][0]
+            return columns
+
+    def hear(self, samples: NDArray[np.float32]) -> Array:
+        """Log-mel as a file for the Edge TPU takes it: [1, frames, bins, 1] of a step's samples, int8."""
+        log_mel = frontend.features(samples, self._file.spec.front_end)[None, :, :, None]
+        row = self._mel or {}
+        if row.get("dtype") != "int8":
+            return np.asarray(log_mel, np.float32)
+        levels = np.rint(log_mel / np.float32(row["scale"])) + row["zero_point"]
+        int8: Array = np.clip(levels, -128, 127).astype(np.int8)
+        return int8
 
     def window(self, samples: NDArray[np.float32]) -> Array:
         """The embedding of one window, float32 [window] in, [embedding_size] out, by the independent window graph.
 
-        It is there to check the step against (contract C3), and costs what a model that cannot stream would cost.
+        Of a streaming model it is there to check the step against (contract C3), and costs what a model that cannot
+        stream would cost.
         """
         with self._lock:
-            if self._window is None:
-                spec: Spec = self._file.spec
-                inputs, outputs = self._signature("window")
-                self._check("window", inputs, {"samples": (spec.window,)})
-                self._check("window", outputs, {"embedding": (1, spec.embedding_size)})
-                # An interpreter of its own: while a signature runner lives, its interpreter refuses `invoke`.
-                self._window = self._open().get_signature_runner("window")
-            embedding: Array = self._window(samples=samples)["embedding"][0]
+            embedding: Array = self._call("window")([samples], ["samples"], ["embedding"])[0][0]
             return embedding
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
@@ -223,6 +254,35 @@ class Network:
         return made
 
 
-def _quantization(details: dict[str, Any]) -> tuple[float, int]:
-    scale, zero_point = details["quantization"]
-    return float(scale), int(zero_point)
+class _Bare:
+    """The first subgraph of a file, by the bare call."""
+
+    def __init__(self, interpreter: Any, key: str, file: ModelFile) -> None:
+        self._interpreter = interpreter
+        table = file.signatures[key]
+        entries = (interpreter.get_input_details(), interpreter.get_output_details())
+        self._inputs, self._outputs = (
+            {row["name"]: int(entry["index"]) for row, entry in zip(table[side], details, strict=True)}
+            for side, details in zip(("inputs", "outputs"), entries, strict=True)
+        )
+
+    def __call__(self, values: list[Array], inputs: list[str], outputs: list[str]) -> list[Array]:
+        interpreter = self._interpreter
+        for name, value in zip(inputs, values, strict=True):
+            interpreter.set_tensor(self._inputs[name], value)
+        interpreter.invoke()
+        return [interpreter.get_tensor(self._outputs[name]) for name in outputs]
+
+
+class _Signature:
+    """Another subgraph of a file, by its signature."""
+
+    def __init__(self, interpreter: Any, key: str, _file: ModelFile) -> None:
+        self._runner = interpreter.get_signature_runner(key)
+
+    def __call__(self, values: list[Array], inputs: list[str], outputs: list[str]) -> list[Array]:
+        made = self._runner(**dict(zip(inputs, values, strict=True)))
+        return [made[name] for name in outputs]
+
+
+_Call = _Bare | _Signature

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +35,18 @@ def load(
     engine: str = "auto",
     threads: int = 1,
     delegate: str | None = None,
+    delegate_options: Mapping[str, str] | None = None,
 ) -> Model:
     """Load a model: the default (None), a built-in name ("edge-m-1"; "edge-m" is its newest), or a path to a .tflite.
 
-    engine: "auto" (the first of the following that is installed), "litert", "tflite_runtime".
+    engine: "auto" (the first of the following that is installed), "litert", "tflite_runtime"; or "edgetpu", for a file
+        that was exported for it.
     threads: of the engine; they do not change a bit of the result.
-    delegate: path of a library with a TFLite external delegate.
+    delegate: path of a library with a TFLite external delegate; of "edgetpu" it is libedgetpu.so.1 unless given.
+    delegate_options: what the delegate is told, such as {"device": "usb:0"} for libedgetpu.
     Raises UnknownModelError, ModelFileError, EngineError, OptionError.
     """
-    return Model(model_file.read(find(model)), engine, threads, delegate)
+    return Model(model_file.read(find(model)), engine, threads, delegate, delegate_options)
 
 
 def find(model: str | os.PathLike[str] | None = None) -> Path:
@@ -67,10 +69,15 @@ class Model:
     """
 
     def __init__(
-        self, file: model_file.ModelFile, engine: str = "auto", threads: int = 1, delegate: str | None = None
+        self,
+        file: model_file.ModelFile,
+        engine: str = "auto",
+        threads: int = 1,
+        delegate: str | None = None,
+        delegate_options: Mapping[str, str] | None = None,
     ) -> None:
         self._file = file
-        self.network = Network(file, engine, threads, delegate)
+        self.network = Network(file, engine, threads, delegate, delegate_options)
 
     @property
     def spec(self) -> Spec:
@@ -92,10 +99,20 @@ class Model:
         """The file's `l3edge.json`."""
         return self._file.metadata
 
-    @functools.cached_property
+    @property
     def identity(self) -> str:
         """SHA-256 of the model file, hexadecimal."""
-        return self._file.sha256()
+        return self._file.sha256
+
+    @property
+    def flatbuffer(self) -> bytes:
+        """The .tflite without what is appended to it, for an interpreter of one's own."""
+        return self._file.flatbuffer
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of an embedding's values; empty where they have none."""
+        return self._file.labels
 
     @property
     def engine(self) -> Engine:

@@ -1,22 +1,31 @@
-"""A model file that says everything about itself.
+"""A model file that says everything about itself, and is believed only where it can be checked.
 
-A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore and `zipfile` reads. Its member
-`l3edge.json` is one JSON object:
+A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore and `zipfile` reads. Two members:
+
+    l3edge.json           one JSON object, below
+    l3edge.json.sha256    its SHA-256, as `sha256sum` writes it
 
     format        int, version of this layout
     name          str, for people, such as "edge-m-1"
     spec          the numbers of `l3edge.spec.Spec`
-    recipe        str, how it was quantised: "float32", "int8_ptq", "int8_qat"
+    recipe        str, how it was quantised, such as "int8_qat"
+    target        "cpu", or "edgetpu": the network alone, log-mel in
+    flatbuffer    {"bytes", "sha256"} of what comes before the archive
+    signatures    each tensor that goes in or out: {name: {"inputs", "outputs"}}, see `signatures`
+    labels        list of str, where the values of an embedding have names
     parity        what export measured when it checked the file
-    provenance    where the weights come from: run, commit, data, licence
+    provenance    where the weights come from: run, commit, data, licences
 
-The file name is for people and never parsed.
+A file is untrusted: its size, digests, format, spec and tensors are checked, all before an interpreter sees it, and an
+interpreter gets the very bytes that were checked. The digests find damage; who wants to know that a file is the one
+that somebody published compares `ModelFile.sha256`. The file name is for people and never parsed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -27,88 +36,285 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import flatbuffer as tflite
 from .errors import ModelFileError
 from .spec import Spec
 
-FORMAT = 1
+FORMAT = 2
+OLDEST = 2  # format 1 had no digests, and no release
 MEMBER = "l3edge.json"
-MOST_METADATA = 1 << 20  # bytes; a real one has a few thousand
+DIGEST = "l3edge.json.sha256"
+MOST_METADATA = 1 << 20  # bytes; a real one has some ten thousand
+MOST_BYTES = 1 << 30  # of a file
+TARGETS = ("cpu", "edgetpu")
 
 # From format n to n + 1, one function a row, applied in turn to what an older l3edge wrote.
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
+Signatures = dict[str, dict[str, list[dict[str, Any]]]]
+REQUIRED: dict[str, type] = {
+    "name": str,
+    "spec": dict,
+    "recipe": str,
+    "target": str,
+    "flatbuffer": dict,
+    "signatures": dict,
+    "parity": dict,
+    "provenance": dict,
+}
+
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file whose metadata was read and checked; its tensors are checked when an engine opens it."""
+    """A model file that was read and checked."""
 
     path: Path
     metadata: dict[str, Any]
     spec: Spec
+    flatbuffer: bytes  # for an interpreter
+    sha256: str  # of the whole file, hexadecimal: the model's identity
+    graph: tflite.Model
 
     @property
     def name(self) -> str:
         """The model's name for people."""
         return str(self.metadata["name"])
 
-    def sha256(self) -> str:
-        """Digest of the whole file, hexadecimal: the model's identity."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+    @property
+    def target(self) -> str:
+        """What it was exported for: "cpu" or "edgetpu"."""
+        return str(self.metadata["target"])
+
+    @property
+    def signatures(self) -> Signatures:
+        """The tensors that go in and out, in the order of their subgraph."""
+        made: Signatures = self.metadata["signatures"]
+        return made
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of an embedding's values; empty where they have none."""
+        return list(self.metadata.get("labels", []))
 
 
 def read(path: str | os.PathLike[str]) -> ModelFile:
     """Read and check a model file; ModelFileError says what is wrong with it."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            magic = file.read(8)[4:]
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    if magic != b"TFL3":
-        raise ModelFileError(f"{path}: not a TFLite model (a .tflite flatbuffer has TFL3 in bytes 4 to 8)")
-    metadata = _upgrade(_metadata(path), path)
-    for key, kind in (("name", str), ("spec", dict), ("recipe", str), ("parity", dict), ("provenance", dict)):
-        if not isinstance(metadata.get(key), kind):
-            raise ModelFileError(f"{path}: {MEMBER} needs {key!r} as {kind.__name__}; export the model again")
-    try:
-        return ModelFile(path, metadata, Spec.from_json(metadata["spec"]))
+        return _checked(path, _bytes(path))
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _bytes(path: Path) -> bytes:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as member:
-            text = member.read(MOST_METADATA + 1)
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ModelFileError(f"cannot be read ({error.strerror})") from error
+    if data[4:8] != tflite.IDENTIFIER:
+        raise ModelFileError("not a TFLite model (a .tflite flatbuffer has TFL3 in bytes 4 to 8)")
+    if len(data) > MOST_BYTES:
+        raise ModelFileError(f"larger than {MOST_BYTES} bytes")
+    return data
+
+
+def _checked(path: Path, data: bytes) -> ModelFile:
+    metadata = _metadata(data)
+    spec = Spec.from_json(metadata["spec"])
+    flatbuffer = _flatbuffer(metadata["flatbuffer"], data)
+    graph = tflite.parse(flatbuffer)
+    found = signatures(graph, metadata["signatures"])
+    if found != metadata["signatures"]:
+        wrong = [
+            name for name in {*found, *metadata["signatures"]} if found.get(name) != metadata["signatures"].get(name)
+        ]
+        raise ModelFileError(f"its tensors contradict its {MEMBER}: signature(s) {', '.join(sorted(wrong))[:200]}")
+    _check_tensors(found, spec, metadata["target"])
+    return ModelFile(path, metadata, spec, flatbuffer, hashlib.sha256(data).hexdigest(), graph)
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            text = _member(archive, MEMBER)
+            digest = _member(archive, DIGEST) if DIGEST in archive.namelist() else None
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelFileError(
-            f"{path}: no {MEMBER} inside, so not an l3edge model or a truncated one; "
+            f"no {MEMBER} inside, so not an l3edge model or a truncated one; "
             "`python -m export` writes it into every model it makes"
         ) from error
     except (OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
-        raise ModelFileError(f"{path}: {MEMBER} inside is damaged ({error})") from error
-    if len(text) > MOST_METADATA:
-        raise ModelFileError(f"{path}: {MEMBER} inside is larger than {MOST_METADATA} bytes")
+        raise ModelFileError(f"the archive that holds {MEMBER} is damaged ({error})") from error
+    if digest is not None and digest != _digest_line(text):
+        raise ModelFileError(f"{MEMBER} inside is not what {DIGEST} says: the file is damaged; copy it again")
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: {MEMBER} inside is not JSON ({error})") from error
+        raise ModelFileError(f"{MEMBER} inside is not JSON ({error})") from error
     if not isinstance(metadata, dict):
-        raise ModelFileError(f"{path}: {MEMBER} inside is not a JSON object")
+        raise ModelFileError(f"{MEMBER} inside is not a JSON object")
+    metadata = _upgraded(metadata)
+    if digest is None:
+        raise ModelFileError(f"no {DIGEST} inside; export the model again")
+    for key, kind in REQUIRED.items():
+        if not isinstance(metadata.get(key), kind):
+            raise ModelFileError(f"{MEMBER} needs {key!r} as {kind.__name__}; export the model again")
+    if metadata["target"] not in TARGETS:
+        raise ModelFileError(f"target {metadata['target'][:80]!r} is unknown, expected one of {TARGETS}")
+    labels = metadata.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ModelFileError("labels must be a list of strings")
     return metadata
 
 
-def _upgrade(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as member:
+        text = member.read(MOST_METADATA + 1)  # a bomb is not inflated beyond this
+    if len(text) > MOST_METADATA:
+        raise ModelFileError(f"{name} inside is larger than {MOST_METADATA} bytes")
+    return text
+
+
+def _digest_line(text: bytes) -> bytes:
+    return f"{hashlib.sha256(text).hexdigest()}  {MEMBER}\n".encode()
+
+
+def _upgraded(metadata: dict[str, Any]) -> dict[str, Any]:
     version = metadata.get("format")
     if type(version) is not int or version < 1:
-        raise ModelFileError(f"{path}: {MEMBER} has no format version")
+        raise ModelFileError(f"{MEMBER} has no format version")
     if version > FORMAT:
-        raise ModelFileError(
-            f"{path}: written in model format {version}, this l3edge reads up to {FORMAT}; upgrade l3edge"
-        )
+        raise ModelFileError(f"written in model format {version}, this l3edge reads up to {FORMAT}; upgrade l3edge")
+    if version < OLDEST:
+        raise ModelFileError(f"written in model format {version}, from before the first release; export it again")
     for older in range(version, FORMAT):
         metadata = UPGRADES[older](metadata)
     return metadata
+
+
+def _flatbuffer(facts: dict[str, Any], data: bytes) -> bytes:
+    size, sha256 = facts.get("bytes"), facts.get("sha256")
+    if type(size) is not int or not 0 < size < len(data):
+        raise ModelFileError(f"flatbuffer.bytes is {str(size)[:80]}, the file has {len(data)} bytes")
+    flatbuffer = data[:size]
+    if hashlib.sha256(flatbuffer).hexdigest() != sha256:
+        raise ModelFileError(f"the flatbuffer is not the one that {MEMBER} names: the file is damaged; copy it again")
+    return flatbuffer
+
+
+ROLES = {"samples": "samples", "log_mel": "log_mel", "columns": "columns", "embedding": "embedding"}
+
+
+def signatures(graph: tflite.Model, named: Signatures | None = None) -> Signatures:
+    """What goes in and out of each signature: name, role, dtype, shape, scale and zero point (null where not int8).
+
+    Roles: "samples" (float32 waveform), "log_mel", "state" (state_i out of one step goes into the next), "columns",
+    "embedding". Tensors are in the order of their subgraph.
+
+    named: of a graph without signatures, such as a compiler may leave, the table that names its tensors in order.
+    """
+    found: Signatures = {}
+    for key, signature in graph.signatures.items():
+        subgraph = graph.subgraphs[signature.subgraph]
+        found[key] = {
+            side: [_tensor(name, subgraph.tensors[i]) for name, i in sorted(names.items(), key=_position(order))]
+            for side, names, order in (
+                ("inputs", signature.inputs, subgraph.inputs),
+                ("outputs", signature.outputs, subgraph.outputs),
+            )
+        }
+    if not found and named and len(graph.subgraphs) == 1 and len(named) == 1:
+        subgraph = graph.subgraphs[0]
+        (key, table), made = next(iter(named.items())), {}
+        for side, order in (("inputs", subgraph.inputs), ("outputs", subgraph.outputs)):
+            names = [row.get("name") for row in table[side]] if isinstance(table.get(side), list) else []
+            if len(names) == len(order) and all(isinstance(name, str) for name in names):
+                made[side] = [_tensor(str(name), subgraph.tensors[i]) for name, i in zip(names, order, strict=True)]
+        found[key] = made
+    return found
+
+
+def _position(order: tuple[int, ...]) -> Callable[[tuple[str, int]], int]:
+    def position(item: tuple[str, int]) -> int:
+        if item[1] not in order:
+            raise ModelFileError(f"signature tensor {item[0][:80]!r} is neither input nor output of its subgraph")
+        return order.index(item[1])
+
+    return position
+
+
+def _tensor(name: str, tensor: tflite.Tensor) -> dict[str, Any]:
+    if len(tensor.scales) > 1 or len(tensor.zero_points) != len(tensor.scales) or tensor.dynamic:
+        raise ModelFileError(f"tensor {name[:80]!r} must have a fixed shape and one scale")
+    return {
+        "name": name,
+        "role": ROLES.get(name, "state" if name.startswith("state_") else "unknown"),
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "scale": tensor.scales[0] if tensor.scales else None,
+        "zero_point": tensor.zero_points[0] if tensor.scales else None,
+    }
+
+
+def step_hops(key: str) -> int | None:
+    """Hops of a step signature, "stream" or "stream_N"; None for any other."""
+    name, _, count = key.partition("_")
+    if name != "stream" or (count and not (count.isascii() and count.isdecimal() and len(count) < 7)):
+        return None
+    return int(count) if count else 1
+
+
+def _check_tensors(found: Signatures, spec: Spec, target: str) -> None:
+    """The tensors are those of the spec, and fit each other."""
+    wanted = {"stream"} if target == "edgetpu" else {"window", *(["stream"] if spec.streaming else [])}
+    extra = {key for key in found if (step_hops(key) or 0) > 1 and spec.streaming and target == "cpu"}
+    if set(found) != wanted | extra:
+        raise ModelFileError(f"has signatures {sorted(found)}, expected {sorted(wanted)}")
+    results = set()
+    for key, table in found.items():
+        hops = step_hops(key)
+        expected = _expected(spec, hops, target)
+        for side in ("inputs", "outputs"):
+            shapes = {row["name"]: tuple(row["shape"]) for row in table[side]}
+            if shapes != expected[side]:
+                wrong = sorted(n for n in {*shapes, *expected[side]} if shapes.get(n) != expected[side].get(n))
+                what = "; ".join(
+                    f"{n} is {shapes.get(n, 'absent')}, spec says {expected[side].get(n, 'absent')}" for n in wrong[:3]
+                )
+                raise ModelFileError(f"signature {key!r} contradicts the file's spec: {what}")
+        for row in table["inputs"] + table["outputs"]:
+            scaled = row["dtype"] == "int8" and row["scale"] is not None and row["scale"] > 0
+            plain = row["dtype"] == "float32" and row["scale"] is None
+            if not (scaled or plain) or (row["role"] == "samples" and not plain):
+                raise ModelFileError(
+                    f"{row['name']} of {key!r} is {row['dtype']} with scale {row['scale']}, expected float32 without "
+                    "or (not samples) int8 with"
+                )
+            if row["scale"] is not None and not -128 <= row["zero_point"] <= 127:
+                raise ModelFileError(f"{row['name']} of {key!r} has zero point {row['zero_point']}, which is no int8")
+        results |= {_format(row) for row in table["outputs"] if row["role"] != "state"}
+        states = {side: {r["name"]: _format(r) for r in table[side] if r["role"] == "state"} for side in table}
+        first = {r["name"]: _format(r) for r in found["stream"]["inputs"] if r["role"] == "state"} if hops else {}
+        if not states["inputs"] == states["outputs"] == first:
+            raise ModelFileError(f"a state of {key!r} goes out in another format than it comes in")
+    if len(results) > 1:
+        raise ModelFileError(f"signatures {sorted(found)} give their results in different formats: {sorted(results)}")
+
+
+def _format(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["dtype"], repr(row["scale"]), repr(row["zero_point"])
+
+
+def _expected(spec: Spec, hops: int | None, target: str) -> dict[str, dict[str, tuple[int, ...]]]:
+    if hops is None:
+        return {"inputs": {"samples": (spec.window,)}, "outputs": {"embedding": (1, spec.embedding_size)}}
+    states = {f"state_{i}": shape for i, shape in enumerate(spec.state_shapes)}
+    new: dict[str, tuple[int, ...]] = {"samples": (spec.samples_of(hops),)}
+    if target == "edgetpu":
+        new = {"log_mel": (1, spec.frames_per_hop, spec.front_end.bins, 1)}
+    columns = (1, hops * spec.columns_per_hop, spec.embedding_size)
+    return {"inputs": {**new, **states}, "outputs": {"columns": columns, **states}}
 
 
 @contextlib.contextmanager
@@ -125,13 +331,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, Any]) -> None:
-    """Write a model file: complete under its name, or not at all.
+    """Write a model file: complete under its name, or not at all. It is checked as `read` would.
 
-    `metadata` is everything but the format version. The archive's time stamps are fixed: same input, same bytes.
+    `metadata` is everything but `format` and `flatbuffer`; `signatures` too is read from the flatbuffer unless that
+    has none. The archive's time stamps are fixed: same input, same bytes.
     """
     path = Path(path)
-    text = json.dumps({"format": FORMAT, **metadata}, indent=1, sort_keys=True) + "\n"
+    graph = tflite.parse(flatbuffer)
+    document = {
+        "target": "cpu",
+        **metadata,
+        "format": FORMAT,
+        "flatbuffer": {"bytes": len(flatbuffer), "sha256": hashlib.sha256(flatbuffer).hexdigest()},
+        "signatures": signatures(graph, metadata.get("signatures")),
+    }
+    text = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    archived = io.BytesIO()
+    archived.write(flatbuffer)
+    with zipfile.ZipFile(archived, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in ((MEMBER, text), (DIGEST, _digest_line(text))):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    _checked(path, archived.getvalue())
     with replacing(path) as part:
-        part.write_bytes(flatbuffer)
-        with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(zipfile.ZipInfo(MEMBER), text, zipfile.ZIP_DEFLATED)
+        part.write_bytes(archived.getvalue())

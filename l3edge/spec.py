@@ -1,13 +1,16 @@
 """Every number of a model, once.
 
 A `Spec` is what training, export and runtime share; it is stored as JSON inside each model file. Times are integers
-in samples; what follows from them (frames, columns, receptive field, cost) is derived here and nowhere else.
+in samples; what follows from them (frames, columns, receptive field, cost) is derived here and in `layers`.
 
-How a hop becomes a step. The network is a table of convolutions, valid in time, and pools. Frames come every
-`frame_step` samples; the pools make one output column of every `stride` frames. When a hop is a whole number of
-columns, the columns of window k+1 that window k already had are the same columns, and only `columns_per_hop` new ones
-have to be computed. Step s reads the frames `frames_per_hop * s + frame_offset` onwards; the offset is the one for
-which every pool's input begins on a pool boundary, so that convolutions are the only layers with state.
+How a hop becomes a step. The network is a table of layers (`l3edge.layers`). Frames come every `frame_step` samples;
+the strides make one output column of every `stride` frames. When a hop is a whole number of columns, the columns of
+window k+1 that window k already had are the same columns, and only `columns_per_hop` new ones have to be computed.
+Step s reads the frames `frames_per_hop * s + frame_offset` onwards; the offset is the one at which every layer's
+input begins where one of its outputs begins.
+
+A spec that cannot do so (padding in time, a front end that looks at the whole window) has `streaming=False`: its
+windows are computed one by one.
 """
 
 from __future__ import annotations
@@ -15,71 +18,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, get_type_hints
 
+from . import layers as stack
 from .errors import ModelFileError, OptionError
+from .frontend import Decibel, FrontEnd, LogMel
+from .layers import Conv, Layer, Pair, Pool, Shape, l3_stack
 
-
-class Conv(NamedTuple):
-    """Convolution with bias and ReLU, stride 1: "valid" in time, "same" in frequency."""
-
-    filters: int
-    kernel: tuple[int, int] = (3, 3)  # time, frequency
-
-
-class Pool(NamedTuple):
-    """Maximum over non-overlapping blocks."""
-
-    size: tuple[int, int] = (2, 2)  # time, frequency
-
-
-Layer = Conv | Pool
-
-
-def l3_stack(filters: tuple[int, ...]) -> tuple[Layer, ...]:
-    """L3 stack (Arandjelovic & Zisserman 2017, fig. 2): two 3x3 convolutions a block, pools between blocks."""
-    blocks: list[Layer] = []
-    for count in filters:
-        blocks += [Conv(count), Conv(count), Pool()]
-    return tuple(blocks[:-1])
-
-
-@dataclass(frozen=True)
-class LogMel:
-    """`log(mel + offset)` of the magnitude spectrum, each frame by itself.
-
-    The mel scale is HTK's; the bands are triangles of peak 1, as in YAMNet (Plakal & Ellis 2020, `features.py`).
-    """
-
-    sample_rate: int = 16_000
-    frame_length: int = 400  # samples, 25 ms
-    frame_step: int = 200  # samples, 12.5 ms
-    fft_length: int = 512
-    bands: int = 64
-    low: float = 125.0  # Hz
-    high: float = 7500.0  # Hz
-    offset: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.frame_step < 1 or self.frame_length % self.frame_step:
-            raise OptionError(
-                f"frame_length {self.frame_length} must be a multiple of frame_step {self.frame_step}: "
-                "frames are assembled from whole blocks"
-            )
-        if self.fft_length < self.frame_length:
-            raise OptionError(f"fft_length {self.fft_length} is shorter than frame_length {self.frame_length}")
-        if not 0 <= self.low < self.high <= self.sample_rate / 2:
-            raise OptionError(f"mel range {self.low}-{self.high} Hz does not fit a rate of {self.sample_rate} Hz")
-        if self.bands < 1 or self.offset <= 0:
-            raise OptionError(f"bands ({self.bands}) and offset ({self.offset}) must be positive")
-
-    def frames(self, samples: int) -> int:
-        """Number of whole frames in so many samples."""
-        return max(0, (samples - self.frame_length) // self.frame_step + 1)
-
-    def samples(self, frames: int) -> int:
-        """Samples that so many consecutive frames span."""
-        return (frames - 1) * self.frame_step + self.frame_length
+MOST_SAMPLES = 1 << 22  # in a window: 87 s at 48 kHz
 
 
 @dataclass(frozen=True)
@@ -89,102 +35,153 @@ class ImageTower:
     size: int = 64  # pixels, square
     filters: tuple[int, ...] = (16, 32, 64, 128)
 
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024 or not self.filters or not 1 <= min(self.filters) <= max(self.filters) <= 4096:
+            raise OptionError(f"the image tower's size and filters must be positive and sensible; got {self}")
+
 
 @dataclass(frozen=True)
 class Spec:
-    """A streaming audio-embedding model; derived quantities are properties.
+    """An audio-embedding model; derived quantities are properties.
 
-    Raises OptionError where the numbers cannot stream exactly.
+    Raises OptionError where the numbers contradict each other, or `streaming` is asked of what cannot stream exactly.
     """
 
     name: str
-    filters: tuple[int, ...]
-    log_mel: LogMel = field(default_factory=LogMel)
+    layers: tuple[Layer, ...]  # the audio tower, up to what makes the embedding of its output
+    front_end: FrontEnd = field(default_factory=LogMel)
     window: int = 16_000  # samples
-    hop: int = 1_600  # samples: the step, and the finest hop there is
+    hop: int = 1_600  # samples: the step, and where the model streams the finest hop there is
+    streaming: bool = True  # False: each window by itself
+    embedding: str = "maximum"  # over all that the last layer makes; or "flatten": frequency, time, channel
     image: ImageTower = field(default_factory=ImageTower)
     fusion: int = 128  # units of the fully connected layer that joins the towers
 
     def __post_init__(self) -> None:
-        if not self.filters or min(self.filters) < 1:
-            raise OptionError(f"filters must be positive, one number a block; got {self.filters}")
-        if self.window < 1 or self.hop < 1 or self.window % self.hop:
-            raise OptionError(f"window {self.window} must be a multiple of hop {self.hop}, in samples")
-        column = self.log_mel.frame_step * self.stride
+        stack.check(self.layers)
+        if not 1 <= self.hop <= self.window <= MOST_SAMPLES:
+            raise OptionError(f"hop {self.hop} and window {self.window} must be from 1 to {MOST_SAMPLES} samples")
+        if self.embedding not in ("maximum", "flatten"):
+            raise OptionError(f'embedding must be "maximum" or "flatten", got {self.embedding!r}')
+        if not 1 <= self.fusion <= stack.MOST_FILTERS:
+            raise OptionError(f"fusion must be from 1 to {stack.MOST_FILTERS} units, got {self.fusion}")
+        if self.streaming:
+            refusal = self._refusal()
+            if refusal:
+                raise OptionError(f"{self.name or 'this spec'} cannot stream exactly: {refusal}")
+        if self.columns < 1 or self.shapes(self.frames_used)[-1][1] < 1:
+            raise OptionError(
+                f"a window of {self.window} samples has {self.frames} frames of {self.front_end.bins} bins, too few "
+                f"for the receptive field of {self.receptive_field} frames and the pools over the bins"
+            )
+
+    def _refusal(self) -> str | None:
+        """Why windows cannot share columns, and what would have to be different; None if they can."""
+        if not isinstance(self.front_end, LogMel):
+            return (
+                "decibels relative to the window's maximum depend on the whole window; "
+                "the nearest front end that can is a LogMel of the same frames, log(mel + offset) of each by itself"
+            )
+        padded = [i for i, layer in enumerate(self.layers) if isinstance(layer, Conv) and layer.padding == "same"]
+        if padded:
+            return (
+                f'"same" padding in time (layers {padded}) puts zeros where the next window has sound; '
+                'the nearest stack that can has padding="valid" there'
+            )
+        if self.embedding != "maximum":
+            return 'flattening keeps every column apart; the nearest embedding that can is the "maximum" over columns'
+        column = self.front_end.frame_step * self.stride
         if self.hop % column:
-            nearest = max(1, round(self.hop / column)) * column
-            raise OptionError(
+            return (
                 f"hop {self.hop} is not a whole number of output columns of {column} samples (frame step "
-                f"{self.log_mel.frame_step} x stride {self.stride}), so windows could not share columns; "
-                f"the nearest hop that can is {nearest}"
+                f"{self.front_end.frame_step} x stride {self.stride}), so windows could not share columns; "
+                f"the nearest hop that can is {max(1, round(self.hop / column)) * column}"
             )
-        if self.columns < 1:
-            raise OptionError(
-                f"a window of {self.window} samples has {self.frames} frames, fewer than the receptive field of "
-                f"{self.receptive_field}"
-            )
+        if self.window % self.hop:
+            nearest = max(1, round(self.window / self.hop)) * self.hop
+            return f"window {self.window} must be a multiple of hop {self.hop}, in samples; the nearest is {nearest}"
+        return None
+
+    def nearest_streaming(self) -> Spec:
+        """The nearest spec that streams exactly: this one, or one with what a refusal names replaced."""
+        layers = [
+            layer._replace(padding="valid") if isinstance(layer, Conv) else layer
+            for layer in self.layers[: 1 + max(i for i, layer in enumerate(self.layers) if isinstance(layer, Conv))]
+        ]
+        if self.embedding == "maximum":
+            layers += self.layers[len(layers) :]
+        front = self.front_end if isinstance(self.front_end, LogMel) else self.front_end.nearest_log_mel()
+        column = front.frame_step * stack.stride(layers)
+        hop = max(1, round(self.hop / column)) * column
+        least = -(-front.samples(stack.receptive_field(layers)) // hop)
+        window = max(least, round(self.window / hop)) * hop
+        return dataclasses.replace(
+            self,
+            layers=tuple(layers),
+            front_end=front,
+            hop=hop,
+            window=window,
+            streaming=True,
+            embedding="maximum",
+        )
 
     @property
     def sample_rate(self) -> int:
         """Hz."""
-        return self.log_mel.sample_rate
+        return self.front_end.sample_rate
+
+    @property
+    def grid(self) -> int:
+        """Hops are multiples of so many samples: the step where the model streams, any number where it does not."""
+        return self.hop if self.streaming else 1
 
     @property
     def embedding_size(self) -> int:
-        """Values in an embedding: the filters of the last block."""
-        return self.filters[-1]
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The audio tower, up to the maximum over all columns and bands that makes the embedding."""
-        return l3_stack(self.filters)
+        """Values in an embedding."""
+        time, bins, channels = self.shapes(self.frames_used)[-1]
+        return channels if self.embedding == "maximum" else time * bins * channels
 
     @property
     def convolutions(self) -> tuple[Conv, ...]:
-        """The rows of `layers` that hold weights, and in a step, state."""
+        """The rows of `layers` that hold weights."""
         return tuple(layer for layer in self.layers if isinstance(layer, Conv))
 
     @property
     def stride(self) -> int:
         """Frames from one output column to the next."""
-        return math.prod(layer.size[0] for layer in self.layers if isinstance(layer, Pool))
+        return stack.stride(self.layers)
 
     @property
     def receptive_field(self) -> int:
-        """Frames that one output column depends on."""
-        frames, stride = 1, 1
-        for layer in self.layers:
-            if isinstance(layer, Pool):
-                frames += (layer.size[0] - 1) * stride
-                stride *= layer.size[0]
-            else:
-                frames += (layer.kernel[0] - 1) * stride
-        return frames
+        """Frames that one output column depends on; padding, where there is some, lies inside it."""
+        return stack.receptive_field(self.layers)
 
     @property
     def frames(self) -> int:
-        """Whole frames in a window."""
-        return self.log_mel.frames(self.window)
+        """Frames in a window."""
+        return self.front_end.frames(self.window)
 
     @property
     def columns(self) -> int:
-        """Output columns whose receptive field lies inside the window."""
-        return max(0, (self.frames - self.receptive_field) // self.stride + 1)
+        """Output columns of a window: without padding, those whose receptive field lies inside it."""
+        return self.shapes(self.frames)[-1][0]
 
     @property
     def frames_used(self) -> int:
         """Frames of a window that reach its embedding: those that fill whole output columns."""
+        if not self.streaming:
+            return self.frames
         return self.receptive_field + (self.columns - 1) * self.stride
 
     @property
     def samples_seen(self) -> int:
         """An embedding depends on the samples [0, samples_seen) of its window, and on no others."""
-        return self.log_mel.samples(self.frames_used)
+        return min(self.window, self.front_end.samples(self.frames_used))
 
     @property
     def frames_per_hop(self) -> int:
         """New frames in a step."""
-        return self.hop // self.log_mel.frame_step
+        return self.hop // self.front_end.frame_step
 
     @property
     def columns_per_hop(self) -> int:
@@ -197,134 +194,184 @@ class Spec:
         return self.window // self.hop
 
     @property
-    def _alignment(self) -> tuple[int, int]:
-        """(frame_offset, first column of step 0): the latest offset at which no pool needs state, among those at
-        which a step reads no further than its hop. So the step that ends a window yields the window's last column.
-        """
-        latest = min(0, (self.hop - self.step_samples) // self.log_mel.frame_step)
-        for offset in range(latest, latest - self.stride, -1):
-            position = offset
-            for layer in self.layers:
-                if isinstance(layer, Conv):
-                    position -= layer.kernel[0] - 1
-                elif position % layer.size[0]:
-                    break
-                else:
-                    position //= layer.size[0]
-            else:
-                return offset, position
-        raise AssertionError("one of any `stride` offsets aligns")
-
-    @property
     def step_start(self) -> int:
         """Sample, counted from the beginning of hop s, at which step s starts to read; zero or negative."""
-        return self._alignment[0] * self.log_mel.frame_step
+        latest = min(0, (self.hop - self.step_samples) // self.front_end.frame_step)
+        return stack.alignment(self.layers, latest)[0] * self.front_end.frame_step
 
     @property
     def step_samples(self) -> int:
         """Samples that a step reads."""
-        return self.log_mel.samples(self.frames_per_hop)
+        return self.samples_of(1)
 
-    def shapes(self, frames: int, *, step: bool = False) -> list[tuple[int, int, int]]:
-        """Output shape (time, frequency, channels) of each layer for an input of `frames` mel frames.
+    def samples_of(self, hops: int) -> int:
+        """Samples that a step of so many hops reads, which end no later than its last hop does."""
+        return self.front_end.samples(hops * self.frames_per_hop)
 
-        In a step each convolution has its state in front of its input, so its output is as long as its input.
+    def shapes(self, frames: int, *, step: bool = False) -> list[Shape]:
+        """Output shape (time, frequency, channels) of each layer for an input of `frames` frames.
+
+        In a step each layer has what it kept in front of its input, so nothing is lost at the edges.
         """
-        time, bands, channels = frames, self.log_mel.bands, 1
-        shapes = []
-        for layer in self.layers:
-            if isinstance(layer, Pool):
-                time, bands = time // layer.size[0], bands // layer.size[1]
-            else:
-                time, channels = time if step else time - layer.kernel[0] + 1, layer.filters
-            shapes.append((time, bands, channels))
-        return shapes
+        return list(stack.shapes(self.layers, frames, self.front_end.bins, step=step))
 
     @property
     def state_shapes(self) -> list[tuple[int, int, int, int]]:
-        """Shape [1, time, frequency, channels] of each convolution's state: the last columns of its input."""
-        before = [(self.frames_per_hop, self.log_mel.bands, 1), *self.shapes(self.frames_per_hop, step=True)]
-        return [
-            (1, layer.kernel[0] - 1, bands, channels)
-            for layer, (_, bands, channels) in zip(self.layers, before, strict=False)
-            if isinstance(layer, Conv)
-        ]
-
-    def _macs(self, shapes: list[tuple[int, int, int]]) -> int:
-        macs, inputs = 0, 1
-        for layer, (time, bands, channels) in zip(self.layers, shapes, strict=True):
-            if isinstance(layer, Conv):
-                macs += time * bands * channels * inputs * math.prod(layer.kernel)
-            inputs = channels
-        return macs
+        """Shape [1, time, frequency, channels] of each state: the last columns of a layer's input, if it keeps any."""
+        return stack.state_shapes(self.layers, self.frames_per_hop, self.front_end.bins)
 
     @property
     def macs_per_hop(self) -> int:
-        """Multiply-accumulates of the network in one step."""
-        return self._macs(self.shapes(self.frames_per_hop, step=True))
+        """Multiply-accumulates of the network in one hop: a step, or the whole window where it does not stream."""
+        if not self.streaming:
+            return self.macs_per_window
+        return stack.macs(self.layers, self.shapes(self.frames_per_hop, step=True))
 
     @property
     def macs_per_window(self) -> int:
         """Multiply-accumulates of the network when a window is computed from scratch."""
-        return self._macs(self.shapes(self.frames_used))
+        return stack.macs(self.layers, self.shapes(self.frames_used))
 
     @property
     def parameters(self) -> int:
         """Weights and biases of the deployed network (batch normalisation folded)."""
-        inputs, count = 1, 0
-        for layer in self.convolutions:
-            count += math.prod(layer.kernel) * inputs * layer.filters + layer.filters
-            inputs = layer.filters
-        return count
+        return stack.parameters(self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` is the inverse."""
-        return dataclasses.asdict(self)
+        rows = [
+            {
+                "kind": type(layer).__name__.lower(),
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()},
+            }
+            for layer, row in ((layer, layer._asdict()) for layer in self.layers)
+        ]
+        document = dataclasses.asdict(dataclasses.replace(self, layers=(Conv(1),), streaming=False))
+        return {**document, "layers": rows, "streaming": self.streaming}
 
     @classmethod
     def from_json(cls, document: object) -> Spec:
         """The spec in a JSON object; ModelFileError names what is missing, unknown or impossible."""
-        values = _fields(cls, document, "spec")
         try:
-            values["log_mel"] = LogMel(**_fields(LogMel, values["log_mel"], "spec.log_mel"))
+            values = _fields(cls, _upgraded(document), "spec")
+            kind = values["front_end"].get("kind")
+            front_ends: dict[object, type[LogMel] | type[Decibel]] = {"log_mel": LogMel, "decibel": Decibel}
+            if not isinstance(kind, str) or kind not in front_ends:
+                raise ModelFileError(f"spec.front_end.kind must be one of {list(front_ends)}, got {str(kind)[:80]!r}")
+            values["front_end"] = front_ends[kind](**_fields(front_ends[kind], values["front_end"], "spec.front_end"))
             values["image"] = ImageTower(**_fields(ImageTower, values["image"], "spec.image"))
+            values["layers"] = tuple(_layer(row, f"spec.layers[{i}]") for i, row in enumerate(values["layers"]))
             return cls(**values)
         except OptionError as error:
             raise ModelFileError(f"the spec contradicts itself: {error}") from error
 
 
+def _upgraded(document: object) -> object:
+    """A spec as it was written before layers were a table of their own: run directories of 0.1.0's beginnings."""
+    if isinstance(document, dict) and "filters" in document and "layers" not in document:
+        document = dict(document)
+        filters = document.pop("filters")
+        if not isinstance(filters, list) or not all(type(count) is int for count in filters):
+            raise ModelFileError(f"spec.filters must be a list of integers, got {str(filters)[:80]!r}")
+        plain = Spec("", l3_stack(filters[:16]), streaming=False, window=MOST_SAMPLES).to_json()
+        document["front_end"] = {**plain["front_end"], **document.pop("log_mel", {})}
+        document = {**document, **{key: plain[key] for key in ("layers", "embedding")}, "streaming": True}
+    return document
+
+
+def _layer(document: object, where: str) -> Layer:
+    kinds: dict[str, type[Conv] | type[Pool]] = {"conv": Conv, "pool": Pool}
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ModelFileError(f"{where}.kind must be one of {sorted(kinds)}, got {str(kind)[:80]!r}")
+    hints = get_type_hints(kinds[kind])
+    types = {name: "Pair" if hint == Pair else hint.__name__ for name, hint in hints.items()}
+    values = _checked(document, {"kind": "str", **types}, where)
+    del values["kind"]
+    return kinds[kind](**values)
+
+
 def _fields(cls: type, document: object, where: str) -> dict[str, Any]:
     """The fields of dataclass `cls` from untrusted JSON, types checked."""
+    return _checked(document, {f.name: str(f.type) for f in dataclasses.fields(cls)}, where)
+
+
+def _checked(document: object, types: dict[str, str], where: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ModelFileError(f"{where} must be a JSON object, got {type(document).__name__}")
-    types = {f.name: str(f.type) for f in dataclasses.fields(cls)}
     if set(document) != set(types):
         missing, unknown = sorted(set(types) - set(document)), sorted(set(document) - set(types))
-        raise ModelFileError(f"{where}: missing {missing}, unknown {unknown}")
+        raise ModelFileError(f"{where}: missing {missing}, unknown {str(unknown)[:200]}")
     values = {}
     for name, value in document.items():
         expected = types[name]
-        if expected == "tuple[int, ...]":
-            good = isinstance(value, (list, tuple)) and len(value) <= 16 and all(type(v) is int for v in value)
+        if expected in ("tuple[int, ...]", "Pair"):
+            most = 2 if expected == "Pair" else 16
+            good = isinstance(value, (list, tuple)) and len(value) <= most and all(type(v) is int for v in value)
+            good = good and (expected != "Pair" or len(value) == 2) and all(abs(v) < 2**31 for v in value)
             value = tuple(value) if good else value
         elif expected == "int":
             good = type(value) is int and abs(value) < 2**31
         elif expected == "float":
             good = type(value) in (int, float) and math.isfinite(value)
+        elif expected == "tuple[Layer, ...]":
+            good = isinstance(value, (list, tuple)) and len(value) <= stack.MOST_LAYERS
         else:
-            good = isinstance(value, str if expected == "str" else dict)
+            good = isinstance(value, {"str": str, "bool": bool}.get(expected, dict))
         if not good:
             raise ModelFileError(f"{where}.{name} must be {expected}, got {str(value)[:80]!r}")
         values[name] = value
     return values
 
 
-# Widths and frame step chosen by measuring: training/LOG.md, `python -m benchmarks.widths`.
+def _published(name: str, front_end: FrontEnd, size: int) -> Spec:
+    """A tower of the 2019 paper: "same" padding, and the last convolution before its normalisation and ReLU."""
+    *tower, last = l3_stack((64, 128, 256, 512), "same")
+    assert isinstance(last, Conv)
+    rows = (*tower, last._replace(relu=False))
+    time, bins, _ = list(stack.shapes(rows, front_end.frames(48_000), front_end.bins))[-1]
+    pools = {512: (time, bins), 6144: (time // 3, bins // 4)}
+    return Spec(
+        name,
+        (*rows, Pool(pools[size], pools[size])),
+        front_end,
+        window=48_000,
+        hop=4_800,
+        streaming=False,
+        embedding="flatten",
+        image=ImageTower(224, (64, 128, 256, 512)),
+    )
+
+
+def openl3_spec(kind: str, size: int = 512) -> Spec:
+    """The spec of an OpenL3 tower (Cramer et al. 2019): "linear", "mel128" or "mel256"; 512 or 6144 values."""
+    front_ends = {
+        "linear": Decibel(48_000, 512, 242, 0, padding="valid"),
+        "mel128": Decibel(48_000, 2048, 242, 128),
+        "mel256": Decibel(48_000, 2048, 242, 256),
+    }
+    return _published(f"openl3-{kind}", front_ends[kind], size)
+
+
+# Widths and frame step of edge-*: chosen by measuring (training/LOG.md, `python -m benchmarks.widths`). l3-net:
+# Arandjelovic & Zisserman 2017, section 3.1: 10 ms windows every 5 ms, log-spectrogram of 257 bins, 199 frames.
 PRESETS: dict[str, Spec] = {
     spec.name: spec
     for spec in (
-        Spec("edge-s", (16, 32, 64, 128)),
-        Spec("edge-m", (32, 64, 128, 256)),
-        Spec("edge-l", (48, 96, 192, 384), image=ImageTower(96, (32, 64, 128, 256))),
+        Spec("edge-s", l3_stack((16, 32, 64, 128))),
+        Spec("edge-m", l3_stack((32, 64, 128, 256))),
+        Spec("edge-l", l3_stack((48, 96, 192, 384)), image=ImageTower(96, (32, 64, 128, 256))),
+        Spec(
+            "l3-net",
+            l3_stack((64, 128, 256, 512), "same"),
+            LogMel(48_000, 480, 240, 512, 0, 0.0, 24_000.0),
+            window=48_000,
+            hop=4_800,
+            streaming=False,
+            image=ImageTower(224, (64, 128, 256, 512)),
+        ),
+        openl3_spec("linear"),
+        openl3_spec("mel128"),
+        openl3_spec("mel256"),
     )
 }

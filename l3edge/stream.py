@@ -1,8 +1,9 @@
 """Streaming embeddings: every hop the embedding of the last window, bit for bit that of the window alone.
 
 Samples are collected; each complete hop runs one step of the network on the frames that are new and yields the
-output columns that are new. A window's embedding is the maximum over its columns, kept in a ring. Time is the count
-of samples: window k spans [k * hop, k * hop + window) and is stamped with its centre.
+output columns that are new. A window's embedding is the maximum over its columns, kept in a ring. A model that cannot
+stream computes each window by itself. Time is the count of samples: window k spans [k * hop, k * hop + window) and is
+stamped with its centre.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ class Counts:
     lost: int = 0  # reported by `skip`
 
 
-def hop_steps(hop: float, spec: Spec) -> int:
-    """How many steps of the model a hop in seconds is; OptionError names the nearest hop if it is not whole."""
-    step = spec.hop / spec.sample_rate
+def hop_samples(hop: float, spec: Spec) -> int:
+    """A hop in seconds as samples at the model's rate; OptionError names the nearest hop if the model has none such."""
+    unit = spec.grid / spec.sample_rate
     if isinstance(hop, bool) or not isinstance(hop, (int, float, np.integer, np.floating)) or not math.isfinite(hop):
-        raise OptionError(f"hop must be a number of seconds, a multiple of {step:g}; got {hop!r}")
-    steps = round(min(float(hop), LONGEST_HOP) / step)
-    if steps < 1 or abs(steps * step - hop) > 1e-9:
-        nearest = max(1, steps) * step
-        raise OptionError(f"hop must be a multiple of the model's step of {step:g} s, got {hop!r}; use {nearest:g}")
-    return steps
+        raise OptionError(f"hop must be a number of seconds, a multiple of {unit:g}; got {hop!r}")
+    count = round(min(float(hop), LONGEST_HOP) / unit)
+    if count < 1 or abs(count * unit - hop) > 1e-9:
+        nearest = max(1, count) * unit
+        raise OptionError(f"hop must be a multiple of the model's step of {unit:g} s, got {hop!r}; use {nearest:.9g}")
+    return count * spec.grid
 
 
 def _complaint(mono: audio.Mono) -> str:
@@ -66,9 +67,7 @@ class Stream:
     def __init__(self, network: Network, spec: Spec, sample_rate: int, hop: float = 0.1, center: bool = False) -> None:
         self._network, self._spec, self._center = network, spec, bool(center)
         self.sample_rate = audio.check_rate(sample_rate)
-        self._steps_per_hop = hop_steps(hop, spec)
-        # Derived numbers, looked up once: deriving them every hop would cost as much as a small network.
-        self._hop, self._read, self._steps_per_window = spec.hop, spec.step_samples, spec.steps_per_window
+        self._hop = hop_samples(hop, spec)
         self._resampler = (
             audio.Resampler(self.sample_rate, spec.sample_rate) if self.sample_rate != spec.sample_rate else None
         )
@@ -93,12 +92,10 @@ class Stream:
         self._origin = origin
         self._zeros = zeros
         self._total = zeros  # samples at the model's rate, the zeros in front included
-        self._step = 0
         self._window = 0
-        self._states = self._network.zero_states()
-        self._ring = np.zeros((spec.columns, spec.embedding_size), self._network.dtype)
-        # Samples from where the next step begins to read; the first begins before the signal does.
-        self._pending = np.zeros(zeros - spec.step_start, np.float32)
+        make = _Steps if spec.streaming else _Windows
+        self._runner = make(self._network, spec, self._hop)
+        self._runner.feed(np.zeros(zeros, np.float32))
         self._empty = True
         self._flushed = False
 
@@ -132,7 +129,7 @@ class Stream:
         """
         self._check_open("flush")
         rest = self._held_back()
-        spec, hop = self._spec, self._spec.hop * self._steps_per_hop
+        spec, hop = self._spec, self._hop
         n = self._total + len(rest)
         rows = 0 if self._empty else 1 + math.ceil(max(0, n - spec.window) / hop)
         end = (rows - 1) * hop + spec.window if rows else n
@@ -162,22 +159,62 @@ class Stream:
         return result
 
     def _advance(self, x: NDArray[np.float32]) -> Result:
-        network, spec = self._network, self._spec
         self._total += len(x)
-        pending = np.concatenate([self._pending, x]) if len(x) else self._pending
-        rows, times, begin = [], [], 0
-        while self._total >= self._hop * (self._step + 1):
-            columns = network.step(pending[begin : begin + self._read], self._states)
-            self._ring = np.concatenate([self._ring, columns])[len(columns) :]
-            self._step += 1
-            begin += self._hop
-            complete = self._step - self._steps_per_window  # the window, in steps, that this step completes
-            if complete == self._window * self._steps_per_hop:
-                rows.append(np.maximum.reduce(self._ring))
-                centre = complete * self._hop + spec.window // 2 - self._zeros
-                times.append(self._origin + centre / spec.sample_rate)
-                self._window += 1
-        self._pending = pending[begin:].copy() if begin else pending
+        rows = self._runner.feed(x)
         if not rows:
-            return np.zeros((0, spec.embedding_size), np.float32), np.zeros(0, np.float64)
-        return network.dequantize(np.array(rows)), np.array(times, np.float64)
+            return np.zeros((0, self._spec.embedding_size), np.float32), np.zeros(0, np.float64)
+        centres = np.arange(self._window, self._window + len(rows)) * self._hop + (self._spec.window // 2 - self._zeros)
+        self._window += len(rows)
+        return self._network.dequantize(np.array(rows)), self._origin + centres / self._spec.sample_rate
+
+
+class _Steps:
+    """Steps of a streaming model: samples in, the windows that they complete out, in the model's dtype."""
+
+    def __init__(self, network: Network, spec: Spec, hop: int) -> None:
+        self._network = network
+        # Derived numbers, looked up once: deriving them every hop would cost as much as a small network.
+        self._start, self._step, self._steps_per_window = spec.step_start, spec.hop, spec.steps_per_window
+        self._steps_per_hop = hop // spec.hop
+        self._reads = {hops: spec.samples_of(hops) for hops in reversed(network.hops)}  # longest first
+        self._states = network.zero_states()
+        self._ring = np.zeros((spec.columns, spec.embedding_size), network.dtype)
+        self._done = 0
+        # Samples from where the next step begins to read; the first begins before the signal does.
+        self._pending = np.zeros(-self._start, np.float32)
+
+    def feed(self, x: NDArray[np.float32]) -> list[NDArray[Any]]:
+        pending = np.concatenate([self._pending, x]) if len(x) else self._pending
+        rows, begin = [], 0
+        while (ready := (len(pending) - begin + self._start) // self._step) > 0:
+            hops = next(hops for hops in self._reads if hops <= ready)
+            columns = self._network.step(pending[begin : begin + self._reads[hops]], self._states, hops)
+            begin += hops * self._step
+            for new in columns.reshape(hops, -1, columns.shape[-1]):
+                self._ring = np.concatenate([self._ring, new])[len(new) :]
+                self._done += 1
+                complete = self._done - self._steps_per_window  # the window, in steps, that this step completes
+                if complete >= 0 and complete % self._steps_per_hop == 0:
+                    rows.append(np.maximum.reduce(self._ring))
+        self._pending = pending[begin:].copy() if begin else pending
+        return rows
+
+
+class _Windows:
+    """Windows of a model that cannot stream, each computed by itself."""
+
+    def __init__(self, network: Network, spec: Spec, hop: int) -> None:
+        self._network, self._window, self._hop = network, spec.window, hop
+        self._pending = np.zeros(0, np.float32)  # from where the next window begins
+        self._skip = 0  # samples yet to come before it, where hops are longer than windows
+
+    def feed(self, x: NDArray[np.float32]) -> list[NDArray[Any]]:
+        pending = np.concatenate([self._pending, x[self._skip :]])
+        self._skip = max(0, self._skip - len(x))
+        rows, begin = [], 0
+        while len(pending) - begin >= self._window:
+            rows.append(self._network.window(pending[begin : begin + self._window]))
+            begin += self._hop
+        self._skip += max(0, begin - len(pending))
+        self._pending = pending[begin:].copy() if begin else pending
+        return rows

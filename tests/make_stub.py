@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from l3edge import frontend, model_file
-from l3edge.spec import LogMel, Spec
+from l3edge.spec import LogMel, Spec, l3_stack
 
 DATA = Path(__file__).parent / "data"
 SPECS = {
-    "int8": Spec("stub", (4, 4, 6, 8), LogMel(bands=8)),
-    "float32": Spec("stub", (4, 4, 6, 8), LogMel(bands=8, frame_step=100)),
+    "int8": Spec("stub", l3_stack((4, 4, 6, 8)), LogMel(bands=8)),
+    "float32": Spec("stub", l3_stack((4, 4, 6, 8)), LogMel(bands=8, frame_step=100)),
 }
 
 
@@ -28,16 +28,11 @@ def make(kind: str, path: Path) -> None:
 
     spec = SPECS[kind]
     rng = np.random.default_rng(20261120)
-    weights, inputs = [], 1
-    for layer in spec.convolutions:
-        kernel = rng.normal(0, (2 / (9 * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters))
-        weights.append((kernel.astype(np.float32), rng.normal(0, 0.2, layer.filters).astype(np.float32)))
-        inputs = layer.filters
-    network = graph.Network(spec, tuple(weights))
+    network = graph.Network(spec, graph.random_weights(spec.layers, 20261120))
     if kind == "int8":
         levels = 10 ** rng.uniform(-3, 0, (64, 1))
         noise = (rng.normal(size=(64, spec.window)) * levels).astype(np.float32)
-        network = quantise.calibrate(network, frontend.log_mel(noise, spec.log_mel)[:, : spec.frames_used, :, None])
+        network = quantise.calibrate(network, frontend.features(noise, spec.front_end)[:, : spec.frames_used, :, None])
     metadata = {
         "name": f"stub-{kind}",
         "spec": spec.to_json(),

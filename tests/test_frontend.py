@@ -10,7 +10,7 @@ from l3edge.spec import PRESETS, LogMel
 
 from .contract import sounds
 
-SPEC = PRESETS["edge-m"].log_mel
+SPEC = PRESETS["edge-m"].front_end
 
 
 def test_equals_the_formula() -> None:

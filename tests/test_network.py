@@ -9,7 +9,8 @@ for module in ("tensorflow", "tf_keras"):
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
 from l3edge import frontend  # noqa: E402
-from l3edge.spec import PRESETS, Conv, LogMel, Pool, Spec  # noqa: E402
+from l3edge.layers import Conv, Pool  # noqa: E402
+from l3edge.spec import PRESETS, LogMel, Spec  # noqa: E402
 from training import network  # noqa: E402
 from training.backend import tf  # noqa: E402
 from training.tf_ops import TF_OPS  # noqa: E402
@@ -36,7 +37,7 @@ def test_parameter_counts(spec: Spec) -> None:
 
 def test_shapes(spec: Spec) -> None:
     audio, image = network.audio_tower(spec), network.image_tower(spec)
-    assert audio.input_shape == (None, spec.frames_used, spec.log_mel.bands, 1)
+    assert audio.input_shape == (None, spec.frames_used, spec.front_end.bins, 1)
     assert audio.output_shape == (None, spec.embedding_size)
     names = [f"conv{i + 1}" for i in range(len(spec.convolutions))]
     assert [layer.name for layer in audio.layers if layer.name.startswith("conv")] == names
@@ -61,7 +62,9 @@ def test_folded_is_the_tower() -> None:
     spec = PRESETS["edge-s"]
     tower = network.audio_tower(spec)
     _trained_looking(tower, 1)
-    log_mel = np.random.default_rng(2).uniform(-6.9, 5, (3, spec.frames_used, spec.log_mel.bands, 1)).astype(np.float32)
+    log_mel = (
+        np.random.default_rng(2).uniform(-6.9, 5, (3, spec.frames_used, spec.front_end.bins, 1)).astype(np.float32)
+    )
     x, folded = tf.constant(log_mel), iter(network.folded(tower))
     for layer in spec.layers:
         if isinstance(layer, Pool):
@@ -83,7 +86,7 @@ def test_time_is_valid_and_frequency_is_padded() -> None:
     tower = network.audio_tower(spec)
     _trained_looking(tower, 3)
     columns = network.tf_keras.Model(tower.input, tower.get_layer("maximum").input)
-    x = np.random.default_rng(4).normal(size=(1, spec.frames_used, spec.log_mel.bands, 1)).astype(np.float32)
+    x = np.random.default_rng(4).normal(size=(1, spec.frames_used, spec.front_end.bins, 1)).astype(np.float32)
     changed = x.copy()
     changed[:, 0] += 5
     difference = np.abs(columns(x).numpy() - columns(changed).numpy()).max((0, 2, 3))

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from l3edge import ModelFileError, OptionError
-from l3edge.spec import PRESETS, Conv, LogMel, Pool, Spec
+from l3edge.layers import Conv, Pool, l3_stack
+from l3edge.spec import PRESETS, Decibel, LogMel, Spec, openl3_spec
 
 # parameters, multiply-accumulates a hop, a window
 STATED = {
@@ -17,16 +18,47 @@ STATED = {
     "edge-l": (2_635_344, 58_613_760, 370_980_864),
 }
 
+# frames, bins, output of the last layer (time, frequency, channels), samples seen, multiply-accumulates a window
+PUBLISHED = {
+    "l3-net": (199, 257, (24, 32, 512), 48_000, 10_210_078_656),
+    "openl3-linear": (197, 257, (1, 1, 512), 47_944, 10_162_522_944),
+    "openl3-mel128": (199, 128, (1, 1, 512), 48_000, 5_101_314_048),
+    "openl3-mel256": (199, 256, (1, 1, 512), 48_000, 10_202_628_096),
+}
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_as_stated(name: str) -> None:
+
+def test_every_preset_is_stated() -> None:
+    assert set(PRESETS) == set(STATED) | set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_streaming_presets_are_as_stated(name: str) -> None:
     spec = PRESETS[name]
     assert (spec.parameters, spec.macs_per_hop, spec.macs_per_window) == STATED[name]
-    assert (spec.sample_rate, spec.window, spec.hop, spec.log_mel.bands) == (16_000, 16_000, 1_600, 64)
+    assert (spec.sample_rate, spec.window, spec.hop, spec.front_end.bins) == (16_000, 16_000, 1_600, 64)
     assert (spec.frames, spec.frames_used, spec.columns) == (79, 76, 2)
     assert (spec.receptive_field, spec.stride) == (68, 8)
-    assert spec.samples_seen == 15_400
-    assert spec.embedding_size == spec.filters[-1]
+    assert (spec.samples_seen, spec.step_start, spec.step_samples, spec.samples_of(10)) == (15_400, -800, 1_800, 16_200)
+    assert spec.embedding_size == spec.convolutions[-1].filters
+    assert spec.grid == spec.hop
+    assert spec.nearest_streaming() == spec
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_presets_are_as_stated(name: str) -> None:
+    """Frames and sizes of the papers; the papers' 4,684,224 weights of the convolutions, biases included."""
+    spec = PRESETS[name]
+    assert (spec.sample_rate, spec.window, spec.embedding_size, spec.parameters) == (48_000, 48_000, 512, 4_684_224)
+    frames, bins, output, seen, macs = PUBLISHED[name]
+    assert (spec.frames_used, spec.front_end.bins, spec.shapes(frames)[-1]) == (frames, bins, output)
+    assert (spec.samples_seen, spec.macs_per_window, spec.macs_per_hop) == (seen, macs, macs)
+    assert (spec.streaming, spec.grid) == (False, 1)
+    assert spec.nearest_streaming().streaming
+
+
+def test_the_larger_openl3_embedding() -> None:
+    for kind in ("linear", "mel128", "mel256"):
+        assert openl3_spec(kind, 6144).embedding_size == 6144
 
 
 def test_cost_limits_of_the_presets() -> None:
@@ -48,19 +80,35 @@ def test_json_keeps_everything(name: str) -> None:
 
 
 def test_finer_frames_align_too() -> None:
-    spec = Spec("fine", (4, 4, 4, 4), LogMel(frame_step=100))
+    spec = Spec("fine", l3_stack((4, 4, 4, 4)), LogMel(frame_step=100))
     assert (spec.columns, spec.columns_per_hop, spec.samples_seen) == (12, 2, 15_900)
 
 
-def test_misaligned_frames_are_refused_with_the_nearest_hop() -> None:
-    with pytest.raises(OptionError, match=r"hop 1600 is not a whole number .* nearest hop that can is 1280"):
-        Spec("misaligned", (4, 4, 4, 4), LogMel(frame_length=320, frame_step=160))
+REFUSALS = {
+    "stride": ({"layers": l3_stack((4, 4, 4, 4)), "front_end": LogMel(frame_length=320, frame_step=160)},
+               r"hop 1600 is not a whole number of output columns .* the nearest hop that can is 1280"),
+    "window": ({"layers": l3_stack((4, 4, 4, 4)), "window": 16_001}, "multiple of hop 1600, .* nearest is 16000"),
+    "padding": ({"layers": (Conv(4), Conv(4, padding="same"))}, r'"same" padding in time \(layers \[1\]\) .* nearest'),
+    "flatten": ({"layers": (Conv(4),), "embedding": "flatten"}, r"keeps every column apart; the nearest .* \"maximum\""),
+    "maximum of the window": ({"layers": (Conv(4),), "front_end": Decibel(16_000, 512, 200, 64)},
+                              "depend on the whole window; the nearest front end"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_stream_is_refused_with_the_nearest_that_can(case: str) -> None:
+    changes, message = REFUSALS[case]
+    with pytest.raises(OptionError, match=rf"refused cannot stream exactly: .*{message}"):
+        Spec("refused", **changes)
+    nearest = Spec("refused", **changes, streaming=False).nearest_streaming()
+    assert nearest.streaming
+    assert nearest.window / nearest.sample_rate == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filters": ()}, "filters"),
+        ({"layers": ()}, "layers must be"),
         ({"window": 16_001}, "multiple of hop"),
         ({"window": 8_000}, "receptive field"),
     ],
@@ -73,11 +121,11 @@ def test_impossible_specs(changes: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filters": "many"}, "filters must be"),
+        ({"layers": "many"}, "layers must be"),
         ({"hop": 1600.5}, "hop must be int"),
         ({"hop": 1}, "contradicts itself"),
         ({"name": 7}, "name must be str"),
-        ({"log_mel": []}, "log_mel must be"),
+        ({"front_end": []}, "front_end must be"),
         ({"surprise": 1}, r"unknown \['surprise'\]"),
     ],
 )
@@ -90,6 +138,6 @@ def test_untrusted_json(changes: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize("key", ["fft_length", "frame_step", "low", "offset"])
 def test_untrusted_log_mel(key: str) -> None:
     document = PRESETS["edge-s"].to_json()
-    document["log_mel"][key] = -1
+    document["front_end"][key] = -1
     with pytest.raises(ModelFileError):
         Spec.from_json(document)

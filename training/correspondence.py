@@ -20,9 +20,9 @@ from .cli import TrainingError
 from .tf_ops import TF_OPS
 
 
-def log_mel(audio: Any, spec: Spec) -> Any:
-    """float32 [n, window] -> the audio tower's input, float32 [n, frames_used, bands, 1]."""
-    return frontend.log_mel(audio, spec.log_mel, TF_OPS)[:, : spec.frames_used, :, None]
+def features(audio: Any, spec: Spec) -> Any:
+    """float32 [n, window] -> the audio tower's input, float32 [n, frames_used, bins, 1]."""
+    return frontend.features(audio, spec.front_end, TF_OPS)[:, : spec.frames_used, :, None]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -62,7 +62,7 @@ class Trainer:
 
     def embed(self, images: Any, audio: Any, training: bool) -> tuple[Any, Any]:
         image = self.model.get_layer("image")(images, training=training)
-        return image, self.model.get_layer("audio")(log_mel(audio, self.spec), training=training)
+        return image, self.model.get_layer("audio")(features(audio, self.spec), training=training)
 
     @tf.function
     def train(self, images: Any, audio: Any, video: Any, rate: Any) -> None:

@@ -2,8 +2,8 @@
 
 Arandjelovic & Zisserman 2017 ("Look, Listen and Learn"), section 3.1 and figure 2: blocks of two 3x3
 convolutions, each with batch normalisation and ReLU, 2x2 max pools between blocks, and a maximum over what is
-left. The audio tower is "valid" in time, so that an output column depends on its receptive field alone. The
-fusion is concatenation, a fully connected layer with ReLU, and two logits.
+left. The audio tower of a streaming spec is "valid" in time, so that an output column depends on its receptive field
+alone. The fusion is concatenation, a fully connected layer with ReLU, and two logits.
 
 A tower is a table of layers (`l3edge.spec`) and one loop; another network is another table.
 """
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.spec import Layer, Pool, Spec, l3_stack
+from l3edge.layers import Layer, Pool, l3_stack, same_padding
+from l3edge.spec import Spec
 
 from .backend import tf_keras
 
@@ -25,44 +26,48 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-3
 
 
-def stack(x: Any, layers: Sequence[Layer], padding: str) -> Any:
-    """Apply the rows of a layer table to x, float32 [b, time, frequency, channels].
-
-    padding: "same", or "time-valid" for none in time and "same" in frequency.
-    """
+def stack(x: Any, layers: Sequence[Layer]) -> Any:
+    """Apply the rows of a layer table to x, float32 [b, time, frequency, channels]."""
     convolutions = pools = 0
     for layer in layers:
         if isinstance(layer, Pool):
             pools += 1
-            x = tf_keras.layers.MaxPool2D(layer.size, name=f"pool{pools}")(x)
+            x = tf_keras.layers.MaxPool2D(layer.size, layer.stride, name=f"pool{pools}")(x)
             continue
         convolutions += 1
-        if padding == "time-valid":
-            side = (layer.kernel[1] - 1) // 2
-            x = tf_keras.layers.ZeroPadding2D((0, side), name=f"pad{convolutions}")(x)
+        if layer.padding == "valid":  # in time; in frequency it is "same"
+            sides = same_padding(x.shape[2], layer, 1)
+            x = tf_keras.layers.ZeroPadding2D(((0, 0), sides), name=f"pad{convolutions}")(x)
         x = tf_keras.layers.Conv2D(
             layer.filters,
             layer.kernel,
-            padding="same" if padding == "same" else "valid",
-            use_bias=False,  # batch normalisation has one
+            layer.stride,
+            layer.padding,
+            dilation_rate=layer.dilation,
+            use_bias=not layer.relu,  # batch normalisation has one
             kernel_initializer="he_normal",
             name=f"conv{convolutions}",
         )(x)
-        x = tf_keras.layers.BatchNormalization(
-            momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"bn{convolutions}"
-        )(x)
-        x = tf_keras.layers.ReLU(name=f"relu{convolutions}")(x)
+        if layer.relu:
+            x = tf_keras.layers.BatchNormalization(
+                momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"bn{convolutions}"
+            )(x)
+            x = tf_keras.layers.ReLU(name=f"relu{convolutions}")(x)
     return x
 
 
 def audio_tower(spec: Spec) -> tf_keras.Model:
-    """Log-mel of a window -> its embedding.
+    """Features of a window -> its embedding.
 
-    Input float32 [b, spec.frames_used, bands, 1], natural log; output float32 [b, spec.embedding_size], >= 0.
+    Input float32 [b, spec.frames_used, bins, 1], natural log or decibels; output float32 [b, spec.embedding_size].
     """
-    inputs = tf_keras.Input((spec.frames_used, spec.log_mel.bands, 1), name="log_mel")  # [b, 76, 64, 1]
-    x = stack(inputs, spec.layers, "time-valid")  # [b, 2, 8, 256]: the window's output columns
-    x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 256]
+    inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1), name="log_mel")  # [b, 76, 64, 1]
+    x = stack(inputs, spec.layers)  # [b, 2, 8, 256]: the window's output columns
+    if spec.embedding == "flatten":
+        x = tf_keras.layers.Permute((2, 1, 3), name="permute")(x)  # [b, bins, columns, channels]
+        x = tf_keras.layers.Flatten(name="flatten")(x)
+    else:
+        x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 256]
     return tf_keras.Model(inputs, x, name="audio")
 
 
@@ -72,7 +77,7 @@ def image_tower(spec: Spec) -> tf_keras.Model:
     Input float32 [b, size, size, 3] in [-1, 1]; output float32 [b, spec.image.filters[-1]], >= 0.
     """
     inputs = tf_keras.Input((spec.image.size, spec.image.size, 3), name="rgb")  # [b, 64, 64, 3]
-    x = stack(inputs, l3_stack(spec.image.filters), "same")  # [b, 8, 8, 128]
+    x = stack(inputs, l3_stack(spec.image.filters, "same"))  # [b, 8, 8, 128]
     x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 128]
     return tf_keras.Model(inputs, x, name="image")
 
@@ -100,7 +105,7 @@ def avc_model(spec: Spec) -> tf_keras.Model:
 
 
 def folded(audio_tower: tf_keras.Model) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """The tower's convolutions for inference, batch normalisation folded in: relu(conv(x, kernel) + bias).
+    """The tower's convolutions for inference, batch normalisation folded in: conv(x, kernel) + bias, and ReLU.
 
     Returns (kernel [time, frequency, inputs, filters], bias [filters]), float32, a pair for each row of
     spec.convolutions.
@@ -109,10 +114,15 @@ def folded(audio_tower: tf_keras.Model) -> list[tuple[NDArray[np.float32], NDArr
     names = {layer.name for layer in audio_tower.layers}
     number = 1
     while f"conv{number}" in names:
-        kernel = np.asarray(audio_tower.get_layer(f"conv{number}").kernel, np.float64)
-        norm = audio_tower.get_layer(f"bn{number}")
-        gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
-        scale = gamma / np.sqrt(variance + norm.epsilon)
-        pairs.append(((kernel * scale).astype(np.float32), (beta - mean * scale).astype(np.float32)))
+        layer = audio_tower.get_layer(f"conv{number}")
+        kernel = np.asarray(layer.kernel, np.float64)
+        if f"bn{number}" in names:
+            norm = audio_tower.get_layer(f"bn{number}")
+            gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
+            scale = gamma / np.sqrt(variance + norm.epsilon)
+            kernel, bias = kernel * scale, beta - mean * scale
+        else:
+            bias = np.asarray(layer.bias)
+        pairs.append((kernel.astype(np.float32), bias.astype(np.float32)))
         number += 1
     return pairs

@@ -1,0 +1,113 @@
+"""Tables, vectors and strings of an untrusted flatbuffer, by absolute position: https://flatbuffers.dev/internals/.
+
+Every offset is checked before it is followed, and the work is bounded by the length of the data and `MOST_TABLES`:
+a few bytes that point at each other cannot keep the reader busy. Whatever is wrong raises ModelFileError.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelFileError
+
+MOST_TABLES = 1 << 16  # tensors, operators, buffers, ... of a file; the largest models have a few thousand
+
+Number = TypeVar("Number", int, float, bool)
+
+
+class Reader:
+    """Tables, vectors and strings of a flatbuffer by absolute position, each checked before it is read.
+
+    Parts of a flatbuffer may be shared, which lets a small file describe a huge one: what is read may add up to four
+    times the file's length, and to MOST_TABLES tables.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.view = memoryview(data)
+        self._bytes_left = 4 * len(data)
+        self._tables_left = MOST_TABLES
+
+    def check(self, start: int, size: int, what: str) -> None:
+        if start + size > len(self.view):
+            raise ModelFileError(
+                f"{what} at byte {start} is {size} bytes long, the data ends at {len(self.view)}: truncated or damaged"
+            )
+
+    def number(self, start: int, code: str) -> int:
+        self.check(start, struct.calcsize("<" + code), "a number")
+        return int(struct.unpack_from("<" + code, self.view, start)[0])
+
+    def table(self, start: int) -> int:
+        """Check a table and its vtable; `start` again."""
+        self._tables_left -= 1
+        if self._tables_left < 0:
+            raise ModelFileError(f"more than {MOST_TABLES} tables: damaged")
+        vtable = start - self.number(start, "i")
+        if vtable < 0:
+            raise ModelFileError(f"table at byte {start} has its vtable before the data: damaged")
+        vtable_size, size = self.number(vtable, "H"), self.number(vtable + 2, "H")
+        if vtable_size < 4 or size < 4:
+            raise ModelFileError(f"table at byte {start} has no size: damaged")
+        self.check(vtable, vtable_size, "a vtable")
+        self.check(start, size, "a table")
+        return start
+
+    def field(self, table: int, slot: int, size: int) -> int:
+        """Position of a field of a checked table, 0 where it is absent."""
+        vtable = table - self.number(table, "i")
+        entry = 4 + 2 * slot
+        if entry + 2 > self.number(vtable, "H"):
+            return 0
+        offset = self.number(vtable + entry, "H")
+        if offset and (offset < 4 or offset + size > self.number(vtable + 2, "H")):
+            raise ModelFileError(f"table at byte {table} has field {slot} outside itself: damaged")
+        return table + offset if offset else 0
+
+    def scalar(self, table: int, slot: int, code: str, default: Number) -> Number:
+        start = self.field(table, slot, struct.calcsize("<" + code))
+        return type(default)(self.number(start, code)) if start else default
+
+    def offset(self, table: int, slot: int) -> int:
+        """Where an offset field leads, 0 where it is absent."""
+        start = self.field(table, slot, 4)
+        return start + self.number(start, "I") if start else 0
+
+    def vector(self, table: int, slot: int, itemsize: int) -> tuple[int, int]:
+        """Start and count of a vector's items; (0, 0) where it is absent."""
+        start = self.offset(table, slot)
+        if not start:
+            return 0, 0
+        count = self.number(start, "I")
+        self.check(start + 4, count * itemsize, f"a vector of {count}")
+        return start + 4, count
+
+    def array(self, table: int, slot: int, dtype: str) -> NDArray[Any]:
+        size = np.dtype(dtype).itemsize
+        start, count = self.vector(table, slot, size)
+        self._bytes_left -= count * size
+        if self._bytes_left < 0:
+            raise ModelFileError("vectors that add up to more than the data: damaged")
+        return np.frombuffer(self.view, dtype, count, start)
+
+    def tables(self, table: int, slot: int) -> list[int]:
+        start, count = self.vector(table, slot, 4)
+        if count > self._tables_left:
+            raise ModelFileError(f"more than {MOST_TABLES} tables: damaged")
+        return [self.table(at + self.number(at, "I")) for at in range(start, start + 4 * count, 4)]
+
+    def indices(self, table: int, slot: int, count: int, lowest: int = 0) -> tuple[int, ...]:
+        values = tuple(self.array(table, slot, "<i4").tolist())
+        if values and not lowest <= min(values) <= max(values) < count:
+            raise ModelFileError(f"tensor indices {min(values)} to {max(values)}, there are {count} tensors")
+        return values
+
+    def string(self, table: int, slot: int) -> str:
+        text = self.array(table, slot, "<u1").tobytes()
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            raise ModelFileError(f"a name is not UTF-8 ({text[:40]!r})") from error

@@ -1,0 +1,162 @@
+"""The network as a table of layers, and what follows from the table: shapes, receptive field, state, cost.
+
+Axes are (time, frequency). Convolutions are "valid" or "same" in time and always "same" in frequency; pools are valid.
+A row with kernel k, dilation d and stride s reads e = (k - 1) d + 1 columns for each column it makes, every s columns.
+In a stream it has to keep the last max(0, e - s) columns of its input: its state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from .errors import OptionError
+
+Pair = tuple[int, int]  # time, frequency
+Shape = tuple[int, int, int]  # time, frequency, channels
+
+MOST_LAYERS = 64
+MOST_FILTERS = 4096
+MOST_EXTENT = 64
+
+
+class Conv(NamedTuple):
+    """Convolution with bias, and ReLU unless told otherwise."""
+
+    filters: int
+    kernel: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: str = "valid"  # in time: "valid" or "same"
+    relu: bool = True
+
+
+class Pool(NamedTuple):
+    """Maximum over blocks of `size`, every `stride`."""
+
+    size: Pair = (2, 2)
+    stride: Pair = (2, 2)
+
+
+Layer = Conv | Pool
+
+
+def l3_stack(filters: Sequence[int], padding: str = "valid") -> tuple[Layer, ...]:
+    """L3 stack (Arandjelovic & Zisserman 2017, fig. 2): two 3x3 convolutions a block, pools between blocks."""
+    blocks: list[Layer] = []
+    for count in filters:
+        blocks += [Conv(count, padding=padding), Conv(count, padding=padding), Pool()]
+    return tuple(blocks[:-1])
+
+
+def extent(layer: Layer, axis: int = 0) -> int:
+    """Columns (axis 0) or bins (axis 1) that one output of a layer reads."""
+    if isinstance(layer, Pool):
+        return layer.size[axis]
+    return (layer.kernel[axis] - 1) * layer.dilation[axis] + 1
+
+
+def kept(layer: Layer) -> int:
+    """Columns of its input that a layer keeps from one step of a stream to the next."""
+    return max(0, extent(layer) - layer.stride[0])
+
+
+def same_padding(length: int, layer: Conv, axis: int) -> Pair:
+    """Zeros before and after, for ceil(length / stride) outputs (TensorFlow's "SAME")."""
+    outputs = -(-length // layer.stride[axis])
+    total = max(0, (outputs - 1) * layer.stride[axis] + extent(layer, axis) - length)
+    return total // 2, total - total // 2
+
+
+def check(layers: Sequence[Layer]) -> None:
+    """OptionError where a row is impossible."""
+    if not 1 <= len(layers) <= MOST_LAYERS or not isinstance(layers[0], Conv):
+        raise OptionError(f"layers must be 1 to {MOST_LAYERS} rows, the first a convolution; got {len(layers)}")
+    for number, layer in enumerate(layers):
+        pairs = (layer.size, layer.stride) if isinstance(layer, Pool) else (layer.kernel, layer.stride, layer.dilation)
+        if min(min(pair) for pair in pairs) < 1 or max(extent(layer, 0), extent(layer, 1)) > MOST_EXTENT:
+            raise OptionError(f"layer {number}: sizes must be from 1 to {MOST_EXTENT}, got {layer}")
+        if isinstance(layer, Conv):
+            if not 1 <= layer.filters <= MOST_FILTERS:
+                raise OptionError(f"layer {number}: filters must be from 1 to {MOST_FILTERS}, got {layer.filters}")
+            if max(layer.stride) > 1 and max(layer.dilation) > 1:
+                raise OptionError(f"layer {number}: a stride or a dilation, not both: TensorFlow trains no such layer")
+            if layer.padding not in ("valid", "same"):
+                raise OptionError(f'layer {number}: padding must be "valid" or "same", got {layer.padding!r}')
+
+
+def stride(layers: Sequence[Layer]) -> int:
+    """Frames from one output column to the next."""
+    return math.prod(layer.stride[0] for layer in layers)
+
+
+def receptive_field(layers: Sequence[Layer]) -> int:
+    """Frames that one output column depends on."""
+    frames, step = 1, 1
+    for layer in layers:
+        frames += (extent(layer) - 1) * step
+        step *= layer.stride[0]
+    return frames
+
+
+def alignment(layers: Sequence[Layer], latest: int) -> Pair:
+    """(offset, column): the latest frame, not after `latest`, at which a step may begin its frames, and the output
+    column that it begins with then.
+
+    At that offset each layer's input, the columns it kept in front, begins where one of its outputs begins. Of any
+    `stride` successive offsets one does; columns before 0 are those that begin before the signal.
+    """
+    for offset in range(latest, latest - stride(layers), -1):
+        position = offset
+        for layer in layers:
+            position -= kept(layer)
+            if position % layer.stride[0]:
+                break
+            position //= layer.stride[0]
+        else:
+            return offset, position
+    raise AssertionError("one of any `stride` offsets aligns")
+
+
+def shapes(layers: Sequence[Layer], frames: int, bins: int, *, step: bool = False) -> Iterator[Shape]:
+    """Output shape of each layer for `frames` frames; in a step each layer has what it kept in front of its input."""
+    time, channels = frames, 1
+    for layer in layers:
+        if step:
+            time //= layer.stride[0]
+        elif isinstance(layer, Conv) and layer.padding == "same":
+            time = -(-time // layer.stride[0])
+        else:
+            time = max(0, (time - extent(layer)) // layer.stride[0] + 1)
+        if isinstance(layer, Conv):
+            bins, channels = -(-bins // layer.stride[1]), layer.filters
+        else:
+            bins = max(0, (bins - layer.size[1]) // layer.stride[1] + 1)
+        yield time, bins, channels
+
+
+def state_shapes(layers: Sequence[Layer], frames: int, bins: int) -> list[tuple[int, int, int, int]]:
+    """Shape [1, time, frequency, channels] of the state of each layer that has one, for steps of `frames` frames."""
+    before = [(frames, bins, 1), *shapes(layers, frames, bins, step=True)]
+    return [(1, kept(layer), *shape[1:]) for layer, shape in zip(layers, before, strict=False) if kept(layer)]
+
+
+def macs(layers: Sequence[Layer], made: Sequence[Shape]) -> int:
+    """Multiply-accumulates, given the layers' output shapes."""
+    count, inputs = 0, 1
+    for layer, (time, bins, channels) in zip(layers, made, strict=True):
+        if isinstance(layer, Conv):
+            count += time * bins * channels * inputs * math.prod(layer.kernel)
+        inputs = channels
+    return count
+
+
+def parameters(layers: Sequence[Layer]) -> int:
+    """Weights and biases."""
+    inputs, count = 1, 0
+    for layer in layers:
+        if isinstance(layer, Conv):
+            count += math.prod(layer.kernel) * inputs * layer.filters + layer.filters
+            inputs = layer.filters
+    return count
