@@ -76,19 +76,6 @@ def test_all_is_sorted_and_complete() -> None:
     assert l3edge.__all__ == sorted(l3edge.__all__)
     modules = {"audio", "bounded", "engine", "errors", "flatbuffer", "frontend", "layers", "microphone", "model"}
     modules |= {"model_file", "spec", "stream"}
-        "audio",
-        "bounded",
-        "engine",
-        "errors",
-        "flatbuffer",
-        "frontend",
-        "layers",
-        "microphone",
-        "model",
-        "model_file",
-        "spec",
-        "stream",
-    }
     public = {name for name in vars(l3edge) if not name.startswith("_")} - modules
     leaked = {name for name in public - set(l3edge.__all__) if not hasattr(vars(l3edge)[name], "__path__")}
     leaked -= {"PackageNotFoundError", "version", "cli", "commands", "display", "doctor", "results", "sources"}

@@ -89,7 +89,7 @@ REFUSALS = {
                r"hop 1600 is not a whole number of output columns .* the nearest hop that can is 1280"),
     "window": ({"layers": l3_stack((4, 4, 4, 4)), "window": 16_001}, "multiple of hop 1600, .* nearest is 16000"),
     "padding": ({"layers": (Conv(4), Conv(4, padding="same"))}, r'"same" padding in time \(layers \[1\]\) .* nearest'),
-    "flatten": ({"layers": (Conv(4),), "embedding": "flatten"}, r"keeps every column apart; the nearest .* \"maximum\""),
+    "flatten": ({"layers": (Conv(4),), "embedding": "flatten"}, "keeps every column apart; the nearest .* maximum"),
     "maximum of the window": ({"layers": (Conv(4),), "front_end": Decibel(16_000, 512, 200, 64)},
                               "depend on the whole window; the nearest front end"),
 }  # fmt: skip
