@@ -13,10 +13,10 @@ import pytest
 import soundfile
 
 import l3edge
+from export.contract import sounds
 from l3edge import engine
 
 from .conftest import DATA, ENGINES
-from .contract import sounds
 
 INT8 = DATA / "stub-int8.tflite"
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from export.contract import sounds
 from l3edge import frontend
 from l3edge.spec import PRESETS, LogMel
-
-from .contract import sounds
 
 SPEC = PRESETS["edge-m"].front_end
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import l3edge
+from export.contract import sounds
 from l3edge import engine, model_file
 
 from .conftest import DATA, STUBS
-from .contract import sounds
 
 INT8 = DATA / "stub-int8.tflite"
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import l3edge
+from export import contract
 from l3edge import audio
-
-from . import contract
 
 DATA = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
 CLIPS = sorted(DATA.glob("*/1-*.ogg"))[::16]
