@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from l3edge.layers import Pool
 from training.backend import tf, tf_keras
 
 from .graph import Network, input_range
+from .representative import Features
 
-LogMels = NDArray[np.float32]  # [n, frames_used, bands, 1]
 
-
-def calibrate(network: Network, log_mels: LogMels) -> Network:
+def calibrate(network: Network, log_mels: Features) -> Network:
     """Post-training quantisation: each range is the largest value that representative audio gives."""
     largest = np.zeros(len(network.weights))
     model = _keras(network)
@@ -31,7 +29,7 @@ def calibrate(network: Network, log_mels: LogMels) -> Network:
 
 def fine_tune(
     network: Network,
-    batches: Iterator[LogMels],
+    batches: Iterator[Features],
     steps: int,
     learning_rate: float,
     progress: Callable[[int, float], None],
@@ -64,7 +62,7 @@ def fine_tune(
     return _read(student, network)
 
 
-def _clip(network: Network, log_mels: LogMels) -> LogMels:
+def _clip(network: Network, log_mels: Features) -> Features:
     """What the int8 input can represent; in particular the quantiser of the input keeps the range it was given."""
     return np.clip(log_mels, *input_range(network))
 

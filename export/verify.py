@@ -1,16 +1,36 @@
-"""Is the file what it claims to be? Checks run on the written file, through the SDK, as a user would run it."""
+"""python -m export.verify M.tflite [--against RUN]: is the file what it claims to be?
+
+Every check runs on the file as a user has it, through the SDK. What they are:
+
+file         size, digests over flatbuffer and metadata, format, spec and tensors (`l3edge.model_file.read`)
+structure    in an int8 network nothing but the front end runs in float, operator by operator; weights are constants
+C1, C2, C3, C7   the contract (`export.contract`), on each engine that is installed, with 1 to 4 threads
+engines      between engines at most one int8 step (float32: 1e-5 of the largest value)
+parity       against the float32 tower of a run, within the recipe's tolerance, and as the file says of itself
+
+Needs no TensorFlow unless --against is given.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import l3edge
+from l3edge import engine, flatbuffer, model_file
+
+from . import contract
 
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Clips = Sequence[NDArray[np.float32]]
 
 
 class Tolerance(NamedTuple):
@@ -23,10 +43,17 @@ class Tolerance(NamedTuple):
 
 
 TOLERANCES = {
-    "float32": Tolerance(0.999999, 0.9999, 1e-3, 1e-5),
+    "float32": Tolerance(0.999999, 0.9999, 1e-3, contract.FLOAT_STEP),
+    "float16": Tolerance(0.99999, 0.999, 1e-2, contract.FLOAT_STEP),
     "int8_ptq": Tolerance(0.98, 0.90, 0.5, 0.0),
     "int8_qat": Tolerance(0.99, 0.95, 0.25, 0.0),
+    "int8_qat_pruned": Tolerance(0.98, 0.90, 0.5, 0.0),
+    "int8_qat_clustered": Tolerance(0.98, 0.90, 0.5, 0.0),
 }
+
+# Between the NumPy front end of an Edge TPU's file and the graph's: a log-mel that rounds to the next int8 level is
+# heard by every layer. Relative to the largest value; what it came to is stored in the file.
+TWO_FRONT_ENDS = 0.1
 
 # The norm, relative to the clips' largest, below which a direction says nothing (digital silence).
 NEAR_ZERO = 1e-3
@@ -41,17 +68,23 @@ def windows(spec: l3edge.Spec, clip: NDArray[np.float32]) -> NDArray[np.float32]
     return np.lib.stride_tricks.sliding_window_view(clip, spec.window)[:: spec.hop]
 
 
-def measure(model: l3edge.Model, reference: Embed, clips: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
+def measure(model: l3edge.Model, reference: Embed, clips: Clips, twin: l3edge.Model | None = None) -> dict[str, Any]:
     """Parity of a model file, as stored in its `l3edge.json`.
 
     reference: float32 [n, window] -> [n, embedding_size], the float32 tower that was trained.
     clips: float32 [n] at the model's rate, full scale 1.0, each at least one window long.
+    twin: where the model holds no window graph (made for the Edge TPU), the model for the CPU that does.
     """
     stepped, whole, wanted = [], [], []
+    independent = twin or model
+    if "window" not in independent.metadata["signatures"]:
+        raise VerifyError(
+            "made for the Edge TPU, it holds no window graph to compare its step with: check the CPU model"
+        )
     for clip in clips:
         cut = windows(model.spec, clip)
         stepped.append(model.embed(clip, model.spec.sample_rate)[0][: len(cut)])
-        whole.append(model.network.dequantize(np.stack([model.network.window(x) for x in cut])))
+        whole.append(independent.network.dequantize(np.stack([independent.network.window(x) for x in cut])))
         wanted.append(reference(cut))
     step, window, want = (np.concatenate(parts) for parts in (stepped, whole, wanted))
     norms = np.linalg.norm(want, axis=1)
@@ -61,7 +94,6 @@ def measure(model: l3edge.Model, reference: Embed, clips: Sequence[NDArray[np.fl
     # A zero embedding where the tower hears something has no direction; its cosine counts as 0.
     product = np.maximum(norms * np.linalg.norm(step, axis=1), np.finfo(np.float32).tiny)
     cosine = ((want * step).sum(axis=1) / product)[heard]
-    largest = float(np.abs(want).max())
     return {
         "clips": len(clips),
         "windows": len(step),
@@ -69,12 +101,45 @@ def measure(model: l3edge.Model, reference: Embed, clips: Sequence[NDArray[np.fl
         "cosine_mean": round(float(cosine.mean()), 6),
         "cosine_min": round(float(cosine.min()), 6),
         "max_error": float(np.abs(step - want).max()),
-        "max_value": largest,
+        "max_value": float(np.abs(want).max()),
         "step_values": int(step.size),
         "step_values_differing": int((step != window).sum()),
         "step_max_error": float(np.abs(step - window).max()),
+        "embeddings_differing": int((step != window).any(axis=1).sum()),
         "engine": f"{model.engine.name} {model.engine.version}",
+        "cpu": engine.cpu_kind(),
     }
+
+
+def same_mel(split: l3edge.Model, twin: l3edge.Model, clips: Clips) -> dict[str, int]:
+    """How many values differ between a file for the Edge TPU and the same network for the CPU, for the same int8 mel.
+
+    The mel is what the CPU's own graph quantises its log-mel to, step by step.
+    """
+    spec = split.spec
+    subgraph = flatbuffer.parse(twin.flatbuffer).subgraphs[0]
+    quantised = next(
+        operator.outputs[0]
+        for operator in subgraph.operators
+        if operator.name == "QUANTIZE" and subgraph.tensors[operator.inputs[0]].dtype == "float32"
+    )
+    heard = twin.engine.interpreter.Interpreter(
+        model_content=twin.flatbuffer, num_threads=1, experimental_preserve_all_tensors=True
+    )
+    heard.allocate_tensors()
+    samples = next(row for row in heard.get_input_details() if tuple(row["shape"]) == (spec.step_samples,))
+    compared = differing = 0
+    for clip in clips:
+        states, others = split.network.zero_states(), twin.network.zero_states()
+        for begin in range(0, len(clip) - spec.step_samples + 1, spec.hop):
+            heard.set_tensor(samples["index"], clip[begin : begin + spec.step_samples])
+            heard.invoke()
+            columns = split.network.step_mel(heard.get_tensor(quantised), states)
+            want = twin.network.step(clip[begin : begin + spec.step_samples], others)
+            for a, b in zip((columns, *states), (want, *others), strict=True):
+                compared += a.size
+                differing += int((a != b).sum())
+    return {"same_mel_values": compared, "same_mel_values_differing": differing}
 
 
 def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
@@ -95,4 +160,233 @@ def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
             tolerance.step,
         ),
     ]
+    if "same_mel_values" in parity:
+        differing = parity["same_mel_values_differing"]
+        checks.append(("number of values that differ from the CPU's for the same mel", differing, not differing, 0))
     return [f"{name} is {value:g}, the limit is {limit:g}" for name, value, good, limit in checks if not good]
+
+
+class Check(NamedTuple):
+    """One line of the report; passed is None where a check could not be made."""
+
+    name: str
+    passed: bool | None
+    told: str
+
+
+def floats(graph: flatbuffer.Model) -> list[str]:
+    """Operators of an int8 network that run in float: all that are float and do not lead to the quantised input.
+
+    Empty for an int8 network. Front end: what only the float waveform feeds, up to the QUANTIZE in front of the first
+    convolution. A float operator after an int8 one, or one that mixes the two, is named.
+    """
+    found = []
+    for subgraph in graph.subgraphs:
+        after_int8: set[int] = {i for i in subgraph.inputs if subgraph.tensors[i].dtype == "int8"}
+        for number, operator in enumerate(subgraph.operators):
+            inputs = [i for i in operator.inputs if i >= 0]
+            moving = [i for i in inputs if not subgraph.tensors[i].buffer_bytes]
+            kinds = {subgraph.tensors[i].dtype for i in (*inputs, *operator.outputs)}
+            behind = bool(after_int8 & set(moving))
+            quantises = operator.name == "QUANTIZE" and not behind
+            if behind or quantises:
+                after_int8 |= set(operator.outputs)
+            if behind and kinds & {"float32", "float16", "float64"}:
+                found.append(f"{subgraph.name}: operator {number}, {operator.name}")
+        if any(subgraph.tensors[i].dtype != "int8" for i in subgraph.outputs):
+            found.append(f"{subgraph.name}: an output is {subgraph.tensors[subgraph.outputs[0]].dtype}")
+        convolutions = [o for o in subgraph.operators if "CONV" in o.name or o.name == "FULLY_CONNECTED"]
+        for operator in convolutions:
+            # The front end's own products (mel matrix) are before the QUANTIZE.
+            kind = subgraph.tensors[operator.outputs[0]].dtype
+            if kind != "int8" and operator.name != "FULLY_CONNECTED":
+                found.append(f"{subgraph.name}: {operator.name} makes {kind}")
+    return found
+
+
+def structure(file: model_file.ModelFile) -> Check:
+    """Operators, and where they run."""
+    operators = [operator for subgraph in file.graph.subgraphs for operator in subgraph.operators]
+    custom = sorted({operator.name for operator in operators if operator.custom})
+    counted = f"{len(operators)} operators in {len(file.graph.subgraphs)} subgraph(s)"
+    strangers = [name for name in custom if name != engine.COMPILED]
+    if strangers:
+        return Check("structure", False, f"{counted}; custom operators {strangers}, which no engine here has")
+    int8 = any(row["dtype"] == "int8" for table in file.signatures.values() for row in table["outputs"])
+    if int8 != file.metadata["recipe"].startswith("int8"):
+        return Check("structure", False, f"recipe {file.metadata['recipe']!r}, and outputs are not")
+    if not int8:
+        return Check("structure", True, f"{counted}; a float network")
+    wrong = floats(file.graph)
+    return Check(
+        "structure", not wrong, f"{counted}; {'; '.join(wrong[:3]) or 'nothing runs in float but the front end'}"
+    )
+
+
+def _held(name: str, clause: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, clause())
+    except contract.ContractError as error:
+        return Check(name, False, str(error))
+
+
+def _usable() -> tuple[list[str], list[Check]]:
+    usable, missing = [], []
+    for name in engine.ENGINES:
+        try:
+            engine.find(name)
+            usable.append(name)
+        except l3edge.EngineError as error:
+            missing.append(Check(name, None, f"not checked: {error}"))
+    return usable, missing
+
+
+def contract_checks(path: Path, engine_name: str, clip: NDArray[np.float32]) -> Iterator[Check]:
+    """C1, C2, C3 and C7 on one engine, on a signal at the model's rate."""
+
+    @functools.cache
+    def load(threads: int) -> l3edge.Model:
+        return l3edge.load(path, engine=engine_name, threads=threads)
+
+    model, rate = load(1), load(1).spec.sample_rate
+    chunks = [1, 17, 509, rate // 100, rate]
+
+    def streamed() -> str:
+        contract.streamed_equals_embedded(model, clip, rate, chunks)
+        contract.streamed_equals_embedded(model, clip, rate, [509], center=True)
+        other = 44_100 if rate != 44_100 else 48_000
+        contract.streamed_equals_embedded(model, clip, other, chunks)
+        return f"streamed as embedded, at {rate} Hz and from {other} Hz, centred and not"
+
+    def alone() -> str:
+        return f"{contract.windows_are_their_own(model, clip)} windows, what is outside replaced"
+
+    def graphs() -> str:
+        compared = contract.step_equals_window(model, clip)
+        same = "the same bits" if model.network.dtype == np.int8 else f"to {contract.FLOAT_STEP:g} of the largest"
+        return f"{compared} values of step and window graph, {same}"
+
+    def threads() -> str:
+        contract.same_bits(load, clip, rate)
+        return "again, and with 1 to 4 threads"
+
+    label = f"{model.engine.name} {model.engine.version}"
+    yield _held(f"C1 on {label}", streamed)
+    yield _held(f"C2 on {label}", alone)
+    if not model.spec.streaming:
+        yield Check(f"C3 on {label}", True, "no step: this model computes each window by itself")
+    elif "window" not in model.metadata["signatures"]:
+        yield Check(f"C3 on {label}", None, "not checked: made for the Edge TPU, it holds no window graph")
+    else:
+        yield _held(f"C3 on {label}", graphs)
+    yield _held(f"C7 on {label}", threads)
+
+
+def engines_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
+    """How far the engines are from each other."""
+    models = [l3edge.load(path, engine=name) for name in names]
+    first, second = (model.embed(clip, model.spec.sample_rate)[0] for model in models)
+    error, share = float(np.abs(first - second).max()), float((first != second).mean())
+    step = models[0].network.scale or contract.FLOAT_STEP * float(np.abs(first).max())
+    unit = "one int8 step" if models[0].network.scale else "1e-5 of the largest value"
+    told = f"{share:.2%} of {first.size} values differ, at most by {error / step:.3g} times {unit}"
+    return Check("engines", error <= 1.001 * step, told)
+
+
+def verify(
+    path: Path, against: Path | None = None, data: Path | None = None, audio: Sequence[Path] = ()
+) -> list[Check]:
+    """All checks of a file, in the order of the report."""
+    try:
+        file = model_file.read(path)
+    except l3edge.ModelFileError as error:
+        return [Check("file", False, str(error))]
+    size = len(file.flatbuffer)
+    checks = [Check("file", True, f"format {model_file.FORMAT}, digests right, {size} bytes of flatbuffer")]
+    checks.append(structure(file))
+    clip = contract.sounds(1, file.spec.window + 5 * file.spec.hop, file.spec.sample_rate)
+    usable, missing = _usable()
+    for name in usable:
+        try:
+            checks += contract_checks(path, name, clip)
+        except l3edge.Error as error:
+            checks.append(Check(name, False, str(error)))
+    checks += missing
+    if len(usable) > 1:
+        checks.append(engines_agree(path, usable, clip))
+    if against is None:
+        checks.append(Check("parity", None, "not checked: no --against RUN"))
+    else:
+        checks += parity_checks(file, against, data, audio)
+    return checks
+
+
+def parity_checks(
+    file: model_file.ModelFile, against: Path, data: Path | None, audio: Sequence[Path]
+) -> Iterator[Check]:
+    """Parity against the float32 model of a run, and whether the file's own figures are these."""
+    from . import build  # TensorFlow
+
+    stored = file.metadata["parity"]
+    measured, clips = build.parity_of(file, against, data, audio)
+    tolerance = TOLERANCES.get(file.metadata["recipe"])
+    if tolerance is None:
+        yield Check("parity", None, f"not checked: recipe {file.metadata['recipe']!r} has no tolerance")
+        return
+    wrong = failures(measured, tolerance)
+    figures = f"cosine mean {measured['cosine_mean']:.6f}, minimum {measured['cosine_min']:.6f}"
+    yield Check(
+        "parity", not wrong, f"{figures} over {measured['windows']} windows of {clips}; {'; '.join(wrong)}".rstrip("; ")
+    )
+    same = all(stored.get(key) == measured[key] for key in ("engine", "cpu", "clips", "windows"))
+    differing = [key for key, value in measured.items() if stored.get(key) != value]
+    if not same:
+        told = f"not comparable: the file was measured on {stored.get('clips')} clips, {stored.get('engine')}"
+        yield Check(
+            "stored", None, f"{told}, {stored.get('cpu')}; here {measured['clips']} clips, {measured['engine']}"
+        )
+    else:
+        told = ", ".join(f"{key} {stored.get(key)} is {measured[key]} here" for key in differing)
+        yield Check("stored", not differing, told or "the figures in the file are the measured ones")
+
+
+MARKS = {True: "ok", False: "FAIL", None: "-"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m export.verify",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=str(__doc__).split("\n", 2)[0] + "\n\n" + str(__doc__).split("\n\n", 1)[1],
+        epilog="exit status: 0 all checks that could be made passed, 1 one did not, 2 bad usage",
+    )
+    made.add_argument("model", metavar="M.tflite", help="model file, or a built-in model's name")
+    made.add_argument("--against", type=Path, metavar="RUN", help="training run to compare embeddings with")
+    made.add_argument("--data", type=Path, metavar="SHARDS", help="shards to compare on (default: the run's)")
+    made.add_argument("--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to compare on too")
+    made.add_argument("--json", type=Path, metavar="F", help="write the report there as well")
+    return made
+
+
+def main() -> int:
+    """Check, print a table, write JSON; the exit status."""
+    arguments = parser().parse_args()
+    path = l3edge.model.find(arguments.model)
+    checks = verify(path, arguments.against, arguments.data, arguments.audio)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{MARKS[check.passed]:4}  {check.name:{width}}  {check.told}")
+    failed = [check.name for check in checks if check.passed is False]
+    print(f"{path}: {'FAILED: ' + ', '.join(failed) if failed else 'all that could be checked holds'}", file=sys.stderr)
+    if arguments.json:
+        report = {"model": str(path), "passed": not failed, "checks": [check._asdict() for check in checks]}
+        with model_file.replacing(arguments.json) as part:
+            part.write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    from training.cli import run
+
+    run(main)

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
 
 import l3edge
+from export import ExportError, build, contract, graph, quantise, representative, verify
 from export import __main__ as command
-from export import graph, quantise, verify
 from l3edge import frontend
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
 from training import prepare, pretrain, synthesize
@@ -42,7 +42,7 @@ def export(run: Path, output: Path, *options: str) -> l3edge.Model:
     return l3edge.load(output)
 
 
-@pytest.mark.parametrize("recipe", command.RECIPES)
+@pytest.mark.parametrize("recipe", build.RECIPES)
 def test_recipes(run: Path, tmp_path: Path, recipe: str) -> None:
     output = tmp_path / "m.tflite"
     model = export(run, output, "--recipe", recipe, "--steps", "5", "--batch", "8", "--name", "small")
@@ -70,7 +70,7 @@ def test_an_export_outside_its_tolerance_is_not_written(
 ) -> None:
     monkeypatch.setitem(verify.TOLERANCES, "int8_ptq", verify.Tolerance(1.1, 0.5, 1.0, 0.0))
     (tmp_path / "m.tflite").write_bytes(b"the model before")
-    with pytest.raises(command.ExportError, match=r"not written.*mean cosine is 0\.9.*limit is 1\.1"):
+    with pytest.raises(ExportError, match=r"not written.*mean cosine is 0\.9.*limit is 1\.1"):
         export(run, tmp_path / "m.tflite", "--recipe", "int8_ptq")
     assert (tmp_path / "m.tflite").read_bytes() == b"the model before"
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,7 +117,7 @@ def test_measure_sees_a_different_network(run: Path, tmp_path: Path) -> None:
     model = export(run, tmp_path / "m.tflite", "--recipe", "float32")
     other = audio_tower(model.spec)
     clips = [contract.sounds(seed, 24_000) for seed in range(3)]
-    parity = verify.measure(model, lambda cut: other(command.log_mels(model.spec, cut)).numpy(), clips)
+    parity = verify.measure(model, lambda cut: other(representative.features(model.spec, cut)).numpy(), clips)
     assert parity["step_max_error"] <= 1e-5 * parity["max_value"]
     assert verify.failures(parity, verify.TOLERANCES["float32"])
 

@@ -1,0 +1,213 @@
+"""What `python -m export` and `python -m export.import_weights` share: from a network to a checked model file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import l3edge
+from l3edge import model_file
+from training import artifacts
+from training.backend import tf, tf_keras
+from training.cli import positive_float, positive_int
+
+from . import ExportError, convert, quantise, verify
+from .graph import Network, columns_of, embedding_of
+from .representative import Signal, features, parity_audio, representative
+
+RECIPES = {
+    "float32": "weights and activations in float32",
+    "int8_ptq": "int8 after training: ranges are the largest values that representative audio gives",
+    "int8_qat": "int8_ptq, then quantisation-aware fine-tuning towards the float32 network's embeddings",
+}
+# Some of every kind of sound in a set; whether fewer would do has not been measured.
+CALIBRATION_WINDOWS = 512
+
+
+def add_options(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """The options that both commands have; recipe: the default."""
+    parser.add_argument("--output", type=Path, required=True, metavar="M.tflite", help="model file to write")
+    parser.add_argument("--recipe", choices=RECIPES, default=recipe, help="how to quantise")
+    parser.add_argument(
+        "--target",
+        choices=model_file.TARGETS,
+        default="cpu",
+        help="edgetpu: the int8 network alone, log-mel in, for the Edge TPU's compiler",
+    )
+    parser.add_argument(
+        "--hops-per-step",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="add a step of N hops, for archives: the same bits at fewer calls",
+    )
+    parser.add_argument("--name", help="the model's name for people (default: the output's stem)")
+    parser.add_argument("--steps", type=positive_int, default=300, help="fine-tuning steps of int8_qat")
+    parser.add_argument("--batch", type=positive_int, default=32, help="windows in a fine-tuning step")
+    parser.add_argument("--learning-rate", type=positive_float, default=1e-4, help="of fine-tuning, decaying to zero")
+    parser.add_argument("--seed", type=int, default=0, help="of the windows and levels that are drawn")
+
+
+def check_output(path: Path) -> None:
+    """ExportError where no model file can be written, before hours go into it."""
+    if not path.parent.is_dir():
+        raise ExportError(f"{path.parent}: no such directory for the output")
+    if path.exists() and not path.is_file():
+        raise ExportError(f"{path}: exists and is not a regular file")
+
+
+def make_deterministic(seed: int) -> None:
+    """The same seed, the same file."""
+    tf_keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def quantised(network: Network, signals: Sequence[Signal], arguments: argparse.Namespace) -> Network:
+    """A float32 network prepared for the chosen recipe.
+
+    signals: what to calibrate on, float32 [n] each at the model's rate; float32 needs none.
+    """
+    if arguments.recipe == "float32":
+        return network
+
+    def batches(size: int, seed: int) -> Any:
+        return representative(network.spec, signals, size, seed, network.affine)
+
+    calibrated = quantise.calibrate(network, next(batches(CALIBRATION_WINDOWS, arguments.seed)))
+    if arguments.recipe == "int8_ptq":
+        return calibrated
+    from tqdm import tqdm
+
+    with tqdm(total=arguments.steps, desc="quantisation-aware fine-tuning", unit=" steps", disable=None) as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
+
+        heard = batches(arguments.batch, arguments.seed + 1)
+        return quantise.fine_tune(calibrated, heard, arguments.steps, arguments.learning_rate, progress)
+
+
+def float_embeddings(network: Network) -> verify.Embed:
+    """The float32 network on TensorFlow: [n, window] -> [n, embedding_size]."""
+    plain = dataclasses.replace(network, ranges=None)
+    embed = tf.function(lambda inputs: embedding_of(columns_of(plain, inputs), plain.spec), reduce_retracing=True)
+
+    def run(windows: Signal) -> Signal:
+        # A few at a time: the first layers of a full-width network take 13 MB a window, each.
+        parts = [features(plain.spec, windows[i : i + 16], plain.affine) for i in range(0, len(windows), 16)]
+        return np.concatenate([embed(part).numpy() for part in parts])
+
+    return run
+
+
+def commit() -> str:
+    """The checkout's git commit, with "+" where it has uncommitted changes; "unknown" outside git."""
+    here = artifacts.environment()
+    return f"{here['commit']}{'+' if here['modified'] else ''}" if here["commit"] else "unknown"
+
+
+def finish(
+    network: Network,
+    arguments: argparse.Namespace,
+    reference: verify.Embed,
+    checked_on: Sequence[Signal],
+    described: dict[str, Any],
+    provenance: dict[str, Any],
+) -> None:
+    """Convert, write, reload, check; the file takes its name only when it passed.
+
+    reference: the float32 network that the file must agree with.
+    checked_on: the audio of the check, float32 [n] each; described: what the file says of it.
+    provenance: where the weights come from, and their licence.
+    """
+    recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
+    _check_target(network, target, hops)
+    print(f"converting {network.spec.name}, {recipe}", file=sys.stderr)
+    float16 = recipe == "float16"
+    flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16)
+    metadata: dict[str, Any] = {
+        "name": arguments.name or arguments.output.stem,
+        "spec": network.spec.to_json(),
+        "recipe": recipe,
+        "target": target,
+        "parity": {},
+        "provenance": {
+            **provenance,
+            "export_commit": commit(),
+            "export": {key: getattr(arguments, key) for key in ("recipe", "steps", "batch", "learning_rate", "seed")},
+            "versions": {name: version(name) for name in ("tensorflow", "tensorflow-model-optimization", "numpy")},
+        },
+    }
+    with model_file.replacing(arguments.output) as path:
+        model_file.write(path, flatbuffer, metadata)
+        print(f"checking on {len(checked_on)} clips", file=sys.stderr)
+        tolerance = verify.TOLERANCES[recipe]
+        if target == "edgetpu":
+            tolerance = tolerance._replace(step=verify.TWO_FRONT_ENDS)
+            parity = _parity_of_split(network, path, metadata, reference, checked_on)
+        else:
+            parity = verify.measure(l3edge.load(path), reference, checked_on)
+        metadata["parity"] = {**parity, **described, "tolerance": tolerance._asdict()}
+        wrong = verify.failures(parity, tolerance)
+        for key, value in metadata["parity"].items():
+            print(f"  {key:24} {value}", file=sys.stderr)
+        if wrong:
+            raise ExportError(f"{arguments.output} is not written, it is outside its tolerance: {'; '.join(wrong)}")
+        model_file.write(path, flatbuffer, metadata)
+    size = arguments.output.stat().st_size
+    print(f"{arguments.output}: {metadata['name']}, {recipe}, {size} bytes", file=sys.stderr)
+
+
+def _check_target(network: Network, target: str, hops: int) -> None:
+    spec = network.spec
+    if hops > 1 and not (spec.streaming and target == "cpu"):
+        why = "its windows are computed one by one" if target == "cpu" else "the Edge TPU's compiler takes one graph"
+        raise ExportError(f"--hops-per-step {hops}: {spec.name} has no longer step, {why}; leave the option out")
+    if target == "edgetpu" and (network.ranges is None or not spec.streaming):
+        raise ExportError(
+            "--target edgetpu: the Edge TPU computes int8 steps, so it wants an int8 recipe and a spec that streams"
+        )
+
+
+def _parity_of_split(
+    network: Network, path: Path, metadata: dict[str, Any], reference: verify.Embed, clips: Sequence[Signal]
+) -> dict[str, Any]:
+    """Parity of a file for the Edge TPU, against the float32 network and against the same network for the CPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder) / "cpu.tflite"
+        model_file.write(twin, convert.convert(network), {**metadata, "target": "cpu"})
+        split, whole = l3edge.load(path), l3edge.load(twin)
+        parity = verify.measure(split, reference, clips, whole)
+        return {**parity, **verify.same_mel(split, whole, clips)}
+
+
+def parity_of(
+    file: model_file.ModelFile, against: Path, data: Path | None, audio: Sequence[Path]
+) -> tuple[dict[str, Any], str]:
+    """The figures of `verify.measure` for a file and the run it was exported from, and what they were measured on."""
+    trained = artifacts.load_run(against)
+    if trained.spec.to_json() != file.spec.to_json():
+        raise ExportError(f"{against} is a run of {trained.spec.name}, and {file.path} another network")
+    clips, described = parity_audio(trained.spec, data or Path(trained.data), audio)
+    measured = verify.measure(l3edge.load(file.path), tower_of(trained), clips)
+    return measured, ", ".join(f"{key} {value}" for key, value in described.items())
+
+
+def tower_of(trained: artifacts.Run) -> verify.Embed:
+    """The float32 audio tower of a run: [n, window] -> [n, embedding_size]."""
+    tower = tf.function(trained.audio_tower)
+
+    def run(windows: Signal) -> Signal:
+        embeddings: Signal = tower(features(trained.spec, windows), training=False).numpy()
+        return embeddings
+
+    return run
