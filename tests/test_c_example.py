@@ -1,0 +1,162 @@
+"""The C example, compiled and run against a TFLite C library, says what the SDK says.
+
+The library is the one that the wheel of `pymicro-wakeword` brings (TFLite 2.17): neither LiteRT's nor tflite-runtime's
+wheel exports the TFLite C API. It is another build than the SDK's engines, so two things are asserted: bit for bit what
+the same library makes of each window alone, and at most one int8 step from what the SDK makes (contract C7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import l3edge
+
+from .conftest import DATA, STUBS
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "examples" / "c" / "stream.c"
+HEADERS = Path(__file__).parent / "headers"
+BUILT_IN = [l3edge.load(name).path for name in l3edge.models()]
+Rows = tuple[NDArray[np.float32], NDArray[np.float64]]
+
+
+def c_library() -> Path:
+    package = importlib.util.find_spec("pymicro_wakeword")
+    if package is None or package.origin is None:
+        pytest.skip("no TFLite C library: pip install pymicro-wakeword")
+    return Path(package.origin).parent / "lib" / "libtensorflowlite_c.so"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler, library = shutil.which("cc"), c_library()
+    if compiler is None:
+        pytest.skip("no C compiler: apt-get install gcc libc6-dev")
+    made = tmp_path_factory.mktemp("c") / "stream"
+    strict = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    link = [str(library), f"-Wl,-rpath,{library.parent}"]
+    subprocess.run([compiler, *strict, "-I", str(HEADERS), str(SOURCE), "-o", str(made), *link], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def scene() -> NDArray[np.float32]:
+    soundfile = pytest.importorskip("soundfile")
+    samples, rate = soundfile.read(ROOT / "examples" / "scene.flac", dtype="float32")
+    assert rate == 16_000
+    made: NDArray[np.float32] = samples
+    return made
+
+
+def run(program: Path, model: l3edge.Model, samples: NDArray[Any]) -> Rows:
+    """What the program prints: values [rows, size], times [rows]."""
+    spec = model.spec
+    code = {"float32": "f32", "int16": "s16"}[samples.dtype.name]
+    numbers = [spec.sample_rate, spec.window, spec.hop, spec.step_start, spec.columns]
+    command = [str(program), str(model.path), code, *map(str, numbers)]
+    output = subprocess.run(command, input=samples.tobytes(), stdout=subprocess.PIPE, check=True, timeout=120).stdout
+    rows = np.array([line.split() for line in output.decode().splitlines()], np.float64)
+    rows = rows.reshape(-1, 1 + spec.embedding_size)
+    return rows[:, 1:].astype(np.float32), rows[:, 0]
+
+
+def windows_alone(model: l3edge.Model, samples: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """Each window by itself through the file's signature `window`, in the same C library: [rows, size]."""
+    library, pointer = ctypes.CDLL(str(c_library())), ctypes.c_void_p
+    returns_pointer = [
+        "TfLiteModelCreateFromFile",
+        "TfLiteInterpreterCreate",
+        "TfLiteInterpreterGetSignatureRunner",
+        "TfLiteSignatureRunnerGetInputTensor",
+        "TfLiteSignatureRunnerGetOutputTensor",
+    ]
+    for name in returns_pointer:
+        getattr(library, name).restype = pointer
+    file = pointer(library.TfLiteModelCreateFromFile(str(model.path).encode()))
+    interpreter = pointer(library.TfLiteInterpreterCreate(file, None))
+    runner = pointer(library.TfLiteInterpreterGetSignatureRunner(interpreter, b"window"))
+    assert library.TfLiteSignatureRunnerAllocateTensors(runner) == 0
+    into = pointer(library.TfLiteSignatureRunnerGetInputTensor(runner, b"samples"))
+    out_of = pointer(library.TfLiteSignatureRunnerGetOutputTensor(runner, b"embedding"))
+    spec = model.spec
+    embeddings = np.zeros((rows, spec.embedding_size), model.network.dtype)
+    for row in range(rows):
+        window = np.zeros(spec.window, np.float32)
+        sound = samples[row * spec.hop : row * spec.hop + spec.window]
+        window[: len(sound)] = sound
+        assert (
+            library.TfLiteTensorCopyFromBuffer(into, pointer(window.ctypes.data), ctypes.c_size_t(window.nbytes)) == 0
+        )
+        assert library.TfLiteSignatureRunnerInvoke(runner) == 0
+        to, size = pointer(embeddings[row].ctypes.data), ctypes.c_size_t(embeddings[row].nbytes)
+        assert library.TfLiteTensorCopyToBuffer(out_of, to, size) == 0
+    library.TfLiteSignatureRunnerDelete(runner)
+    library.TfLiteInterpreterDelete(interpreter)
+    library.TfLiteModelDelete(file)
+    return model.network.dequantize(embeddings)
+
+
+@pytest.mark.parametrize("path", [*BUILT_IN, *STUBS], ids=lambda path: path.stem)
+def test_program_says_what_each_window_alone_gives(path: Path, program: Path, scene: NDArray[np.float32]) -> None:
+    model = l3edge.load(path)
+    values, _ = run(program, model, scene)
+    assert len(values) > 100
+    assert len(np.unique(values, axis=0)) > 50
+    alone = windows_alone(model, scene, len(values))
+    if model.network.dtype == np.int8:
+        np.testing.assert_array_equal(values, alone)
+    else:
+        assert np.abs(values - alone).max() <= 1e-5 * np.abs(alone).max()
+
+
+# Not the int8 stub: its random weights carry one step of a first layer to several of the last.
+@pytest.mark.parametrize("path", [*BUILT_IN, DATA / "stub-float32.tflite"], ids=lambda path: path.stem)
+def test_program_says_what_the_sdk_says(
+    path: Path, program: Path, scene: NDArray[np.float32], engine_name: str
+) -> None:
+    model = l3edge.load(path, engine=engine_name)
+    for samples in (scene, np.round(scene * 32767).astype(np.int16)):
+        values, times = run(program, model, samples)
+        embeddings, centres = model.embed(samples, 16_000)
+        np.testing.assert_array_equal(times, centres)
+        difference = np.abs(values - embeddings).max()
+        if model.network.dtype == np.int8:
+            assert round(float(difference / model.network.scale), 3) <= 1
+        else:
+            assert difference <= 1e-5 * np.abs(embeddings).max()
+
+
+@pytest.mark.parametrize("length", [0, 1, 1599, 15_999, 16_000, 16_001, 17_600, 17_601])
+def test_program_ends_as_the_sdk_does(length: int, program: Path, scene: NDArray[np.float32]) -> None:
+    model = l3edge.load(DATA / "stub-float32.tflite")
+    values, times = run(program, model, scene[:length])
+    embeddings, centres = model.embed(scene[:length], 16_000)
+    np.testing.assert_array_equal(times, centres)
+    np.testing.assert_allclose(values, embeddings, rtol=0, atol=1e-5 * np.abs(embeddings).max(initial=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "usage"),
+        (["absent.tflite", "s16", "16000", "16000", "1600", "-800", "2"], "the model file cannot be read"),
+        ([str(BUILT_IN[0]), "u8", "16000", "16000", "1600", "-800", "2"], "s16 or f32"),
+        ([str(BUILT_IN[0]), "s16", "16000", "16000", "1600", "many", "2"], "START"),
+        ([str(BUILT_IN[0]), "s16", "16000", "16000", "1500", "-800", "2"], "multiple of HOP"),
+        ([str(BUILT_IN[0]), "s16", "16000", "16000", "1600", "0", "2"], "beyond its hop"),
+    ],
+)
+def test_program_says_what_is_wrong(arguments: list[str], complaint: str, program: Path) -> None:
+    result = subprocess.run([str(program), *arguments], input=b"", capture_output=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stdout == b""
+    assert complaint in result.stderr.decode()
