@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,14 @@ import pytest
 from numpy.typing import NDArray
 
 import l3edge
+from l3edge.layers import Conv, Pool
+from l3edge.spec import PRESETS, LogMel, Spec
 
 from .conftest import DATA, STUBS
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "examples" / "c" / "stream.c"
+NUMBERS = ROOT / "examples" / "c" / "numbers.py"
 HEADERS = Path(__file__).parent / "headers"
 BUILT_IN = [l3edge.load(name).path for name in l3edge.models()]
 Rows = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -57,15 +63,18 @@ def scene() -> NDArray[np.float32]:
     return made
 
 
+def numbers(path: Path) -> subprocess.CompletedProcess[str]:
+    """What examples/c/numbers.py says of a model file."""
+    return subprocess.run([sys.executable, "-I", str(NUMBERS), str(path)], capture_output=True, text=True, timeout=60)
+
+
 def run(program: Path, model: l3edge.Model, samples: NDArray[Any]) -> Rows:
     """What the program prints: values [rows, size], times [rows]."""
-    spec = model.spec
     code = {"float32": "f32", "int16": "s16"}[samples.dtype.name]
-    numbers = [spec.sample_rate, spec.window, spec.hop, spec.step_start, spec.columns]
-    command = [str(program), str(model.path), code, *map(str, numbers)]
+    command = [str(program), str(model.path), code, *numbers(model.path).stdout.split()]
     output = subprocess.run(command, input=samples.tobytes(), stdout=subprocess.PIPE, check=True, timeout=120).stdout
     rows = np.array([line.split() for line in output.decode().splitlines()], np.float64)
-    rows = rows.reshape(-1, 1 + spec.embedding_size)
+    rows = rows.reshape(-1, 1 + model.spec.embedding_size)
     return rows[:, 1:].astype(np.float32), rows[:, 0]
 
 
@@ -144,6 +153,16 @@ def test_program_ends_as_the_sdk_does(length: int, program: Path, scene: NDArray
     np.testing.assert_allclose(values, embeddings, rtol=0, atol=1e-5 * np.abs(embeddings).max(initial=0))
 
 
+def test_program_takes_what_is_not_finite_as_the_sdk_does(program: Path, scene: NDArray[np.float32]) -> None:
+    model = l3edge.load(DATA / "stub-float32.tflite")
+    samples = scene[:20_000].copy()
+    samples[[0, 700, 16_500]] = np.nan, np.inf, -np.inf
+    values, _ = run(program, model, samples)
+    with pytest.warns(l3edge.AudioWarning, match="non-finite"):
+        embeddings, _ = model.embed(samples, 16_000)
+    np.testing.assert_allclose(values, embeddings, rtol=0, atol=1e-5 * np.abs(embeddings).max())
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -160,3 +179,24 @@ def test_program_says_what_is_wrong(arguments: list[str], complaint: str, progra
     assert result.returncode == 1
     assert result.stdout == b""
     assert complaint in result.stderr.decode()
+
+
+ODD = [
+    Spec("dilated", (Conv(4, dilation=(2, 1)), Pool(), Conv(8, (5, 3)), Pool((3, 2), (2, 2)), Conv(4)), hop=3_200),
+    Spec("strided", (Conv(4, (5, 3), (2, 2)), Conv(8, (2, 3)), Conv(8, (4, 3), (2, 1))), LogMel(frame_step=400)),
+    Spec("one", (Conv(4, (1, 1)),), LogMel(frame_length=200), window=1_600),
+]
+
+
+@pytest.mark.parametrize("spec", [*PRESETS.values(), *ODD], ids=lambda spec: spec.name)
+def test_numbers_are_those_of_the_spec(spec: Spec, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("l3edge.json", json.dumps({"spec": spec.to_json()}))
+    result = numbers(path)
+    if spec.streaming:
+        expected = [spec.sample_rate, spec.window, spec.hop, spec.step_start, spec.columns]
+        assert result.stdout.split() == list(map(str, expected)), result.stderr
+    else:
+        assert result.returncode == 1
+        assert "does not stream" in result.stderr

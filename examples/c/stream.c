@@ -1,16 +1,17 @@
 /* Embeddings of a sound as it comes, from an l3edge model file and the TFLite C API alone.
 
      cc -std=c11 -O2 -I HEADERS stream.c -o stream -ltensorflowlite_c
-     arecord -q -t raw -f S16_LE -c 1 -r 16000 | ./stream MODEL.tflite s16 16000 16000 1600 -800 2
+     arecord -q -t raw -f S16_LE -c 1 -r 16000 | ./stream MODEL.tflite s16 $(python3 numbers.py MODEL.tflite)
 
    Reads mono PCM in the machine's byte order from standard input, int16 ("s16") or float32 with full scale 1.0 ("f32"),
    at the model's rate. Writes one line a hop: the window's centre in seconds, then the embedding.
 
-   The five numbers are in the model file (unzip -p MODEL.tflite l3edge.json; docs/model-format.md): the sample rate,
-   the window, the hop, where a step starts to read counted from its hop, and the columns a window has.
-   Everything else is read from the tensors. */
+   The five numbers follow from the l3edge.json inside the model file (docs/model-format.md), and are constants of an
+   application: the sample rate, the window, the hop, where a step starts to read, counted from its hop, and the columns
+   of a window; 16000 16000 1600 -800 2 for edge-s, edge-m and edge-l. All else is read from the tensors. */
 
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -41,7 +42,8 @@ static void *zeros(size_t count, size_t size) {
   return memory;
 }
 
-/* Up to `count` samples as float32 into `to`, zeros after the end of the input. Returns how many there were. */
+/* Up to `count` samples as float32 into `to`, zeros for what is not finite and after the end of the input. Returns how
+   many there were. */
 static long read_samples(float *to, long count, bool int16) {
   static int16_t block[4096];
   long have = 0;
@@ -54,7 +56,8 @@ static long read_samples(float *to, long count, bool int16) {
     if ((long)got < want) break;
   }
   check(!ferror(stdin), "standard input cannot be read");
-  for (long i = have; i < count; i++) to[i] = 0.0f;
+  for (long i = 0; i < count; i++)
+    if (i >= have || !isfinite(to[i])) to[i] = 0.0f;
   return have;
 }
 
@@ -116,22 +119,23 @@ int main(int argc, char **argv) {
   }
 
   /* `sound` is what lies between where the step begins to read and the end of its hop. */
-  long kept = -start, steps_per_window = window / hop, total = 0;
+  long kept = -start, steps_per_window = window / hop;
   float *sound = zeros((size_t)(kept + hop), sizeof *sound);
   float *ring = zeros((size_t)(columns * size), sizeof *ring);
   long shift = fresh < columns ? fresh : columns; /* only the newest columns of a step that has more than a window */
   bool ended = false;
+  int64_t total = 0; /* 32 bits would be 37 hours */
 
-  for (long s = 0;; s++) {
+  for (int64_t s = 0;; s++) {
     long got = read_samples(sound + kept, hop, int16);
     total += got;
     ended = ended || got < hop;
     if (ended) { /* zeros follow until every sample lies in some window; no sample, no window */
-      long rest = total > window ? total - window : 0;
-      long steps = total > 0 ? steps_per_window + (rest + hop - 1) / hop : 0;
+      int64_t rest = total > window ? total - window : 0;
+      int64_t steps = total > 0 ? steps_per_window + (rest + hop - 1) / hop : 0;
       if (s >= steps) break;
     }
-    check(TfLiteTensorCopyFromBuffer(samples, sound, (size_t)reads * sizeof *sound) == kTfLiteOk, "`samples` differ");
+    check(TfLiteTensorCopyFromBuffer(samples, sound, (size_t)reads * sizeof *sound) == kTfLiteOk, "`samples` stay unset");
     check(TfLiteSignatureRunnerInvoke(step) == kTfLiteOk, "the step failed");
     for (int i = 0; i < states; i++)
       memcpy(TfLiteTensorData(state_in[i]), TfLiteTensorData(state_out[i]), TfLiteTensorByteSize(state_in[i]));
@@ -141,7 +145,7 @@ int main(int argc, char **argv) {
     for (long i = 0; i < shift * size; i++)
       ring[(columns - shift) * size + i] = value(output, (fresh - shift) * size + i);
 
-    long first = s + 1 - steps_per_window; /* the window, in hops, that this step completes */
+    int64_t first = s + 1 - steps_per_window; /* the window, in hops, that this step completes */
     if (first < 0) continue;
     printf("%.9g", (double)(first * hop + window / 2) / (double)rate);
     for (long i = 0; i < size; i++) {
