@@ -5,9 +5,9 @@
    JSON to the file that the environment variable DELEGATE_LOG names. With NO_DEVICE defined, a string, creating fails:
    NO_DEVICE is reported, or nothing if it is empty, which is what libedgetpu does when it finds no device.
 
-   The device environment has no TFLite headers. What a delegate needs of TfLiteContext and its kin is declared here as
-   in tensorflow/lite/core/c/common.h of TensorFlow 2.14 and tflite/core/c/common.h of LiteRT 2, which agree up to the
-   last field used; tests/test_delegate.py holds what it reads through them against what the engine says. */
+   No package brings TFLite's headers. What a delegate needs of TfLiteContext and its kin is declared here, with the
+   layout of tflite/core/c/common.h of LiteRT 2. tflite-runtime 2.14 has the same: tests/test_delegate.py compares all
+   that is read through it, on each engine, with the model file. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -17,25 +17,12 @@ from typing import Any
 
 import pytest
 
+from l3edge.flatbuffer import OPERATORS
+
 LOG = "DELEGATE_LOG"  # the environment variable with the file that the delegate writes to
 SOURCE = Path(__file__).parent / "delegate.c"
 
-# Builtin operator codes, as in the TFLite schema, of what l3edge's networks are made of.
-OPERATORS = {
-    2: "CONCATENATION",
-    3: "CONV_2D",
-    9: "FULLY_CONNECTED",
-    17: "MAX_POOL_2D",
-    18: "MUL",
-    22: "RESHAPE",
-    34: "PAD",
-    45: "STRIDED_SLICE",
-    73: "LOG",
-    114: "QUANTIZE",
-    131: "RFFT2D",
-    135: "COMPLEX_ABS",
-}
-TYPES = {1: "float32", 2: "int32", 8: "complex64", 9: "int8"}  # TfLiteType
+TYPES = {1: "float32", 2: "int32", 8: "complex64", 9: "int8"}  # TfLiteType, which is not the file's TensorType
 
 
 @dataclass(frozen=True)
@@ -53,9 +40,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator of a graph, by its name in the schema or its number where OPERATORS has none."""
+    """One operator of a graph, by the name that `l3edge.flatbuffer` gives it."""
 
     operator: str
+    version: int
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor | None, ...]
 
@@ -99,8 +87,8 @@ def seen(log: Path) -> Seen:
 
 
 def _node(node: dict[str, Any]) -> Node:
-    operator = node["custom"] or OPERATORS.get(node["operator"], str(node["operator"]))
-    return Node(operator, *(tuple(_tensor(t) for t in node[side]) for side in ("inputs", "outputs")))
+    operator = node["custom"] or OPERATORS[node["operator"]]
+    return Node(operator, node["version"], *(tuple(_tensor(t) for t in node[side]) for side in ("inputs", "outputs")))
 
 
 def _tensor(tensor: dict[str, Any] | None) -> Tensor | None:
