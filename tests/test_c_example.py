@@ -1,4 +1,4 @@
-"""The C example, compiled and run against a TFLite C library, says what the SDK says.
+"""The C example, compiled and run against a TFLite C library, says what the SDK says; docs/model-format.md is complete.
 
 The library is the one that the wheel of `pymicro-wakeword` brings (TFLite 2.17): neither LiteRT's nor tflite-runtime's
 wheel exports the TFLite C API. It is another build than the SDK's engines, so two things are asserted: bit for bit what
@@ -168,6 +168,7 @@ def test_program_takes_what_is_not_finite_as_the_sdk_does(program: Path, scene: 
     [
         ([], "usage"),
         (["absent.tflite", "s16", "16000", "16000", "1600", "-800", "2"], "the model file cannot be read"),
+        ([str(DATA / "stub-edgetpu.tflite"), "s16", "16000", "16000", "1600", "-800", "2"], "lacks `samples`"),
         ([str(BUILT_IN[0]), "u8", "16000", "16000", "1600", "-800", "2"], "s16 or f32"),
         ([str(BUILT_IN[0]), "s16", "16000", "16000", "1600", "many", "2"], "START"),
         ([str(BUILT_IN[0]), "s16", "16000", "16000", "1500", "-800", "2"], "multiple of HOP"),
@@ -200,3 +201,17 @@ def test_numbers_are_those_of_the_spec(spec: Spec, tmp_path: Path) -> None:
     else:
         assert result.returncode == 1
         assert "does not stream" in result.stderr
+
+
+def test_every_key_of_the_metadata_is_documented() -> None:
+    page = (ROOT / "docs" / "model-format.md").read_text()
+    metadata = l3edge.load(BUILT_IN[0]).metadata
+    (stream, *_) = metadata["signatures"].values()
+    keys = {*metadata, *metadata["flatbuffer"], *metadata["signatures"], *stream, *stream["inputs"][0]}
+    keys |= {row["role"] for table in metadata["signatures"].values() for side in table.values() for row in side}
+    for spec in PRESETS.values():
+        document = spec.to_json()
+        keys |= {*document, *document["front_end"], document["front_end"]["kind"], document["embedding"]}
+        keys |= {key for row in document["layers"] for key in (*row, row["kind"])}
+    assert len(keys) > 50
+    assert not {key for key in keys if f"`{key}`" not in page}
