@@ -85,7 +85,8 @@ def check(
     same_bits(load, audio, rate)
     if rate == model.spec.sample_rate and not center:
         windows_are_their_own(model, audio, hop)
-        step_equals_window(model, audio, hop)
+        if "window" in model.metadata["signatures"]:  # the Edge TPU's files have none
+            step_equals_window(model, audio, hop)
 
 
 def streamed_equals_embedded(

@@ -144,14 +144,17 @@ def columns_of(network: Network, inputs: Any) -> Any:
 def embedding_of(columns: Any, spec: Spec) -> Any:
     """All columns [b, columns, bins', channels] of a window to its embedding [b, embedding_size]."""
     if spec.embedding == "flatten":
-        return tf.reshape(tf.transpose(columns, [0, 2, 1, 3]), [-1, spec.embedding_size])
-    return _over_all(columns, columns.shape[1])[:, 0]
+        columns = tf.transpose(columns, [0, 2, 1, 3])
+    else:
+        columns = _over_all(columns, columns.shape[1])
+    return tf.reshape(columns, [-1, spec.embedding_size])
 
 
 def _over_all(x: Any, columns: int) -> Any:
     """The maximum over all bins and over blocks of columns: [b, n, bins, channels] -> [b, n / columns, channels]."""
     size = (columns, x.shape[2])
-    return pool(x, Pool(size, size))[:, :, 0] if size != (1, 1) else x[:, :, 0]
+    x = pool(x, Pool(size, size)) if size != (1, 1) else x
+    return tf.reshape(x, [-1, x.shape[1], x.shape[3]])  # and no slice, which the Edge TPU may not map in this form
 
 
 def window_function(network: Network) -> Any:

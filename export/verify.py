@@ -123,10 +123,15 @@ def same_mel(split: l3edge.Model, twin: l3edge.Model, clips: Clips) -> dict[str,
         for operator in subgraph.operators
         if operator.name == "QUANTIZE" and subgraph.tensors[operator.inputs[0]].dtype == "float32"
     )
-    heard = twin.engine.interpreter.Interpreter(
-        model_content=twin.flatbuffer, num_threads=1, experimental_preserve_all_tensors=True
+    module = twin.engine.interpreter
+    heard = module.Interpreter(
+        model_content=twin.flatbuffer,
+        num_threads=1,
+        experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
     )
     heard.allocate_tensors()
+    shape = (1, spec.frames_per_hop, spec.front_end.bins, 1)
     samples = next(row for row in heard.get_input_details() if tuple(row["shape"]) == (spec.step_samples,))
     compared = differing = 0
     for clip in clips:
@@ -134,7 +139,7 @@ def same_mel(split: l3edge.Model, twin: l3edge.Model, clips: Clips) -> dict[str,
         for begin in range(0, len(clip) - spec.step_samples + 1, spec.hop):
             heard.set_tensor(samples["index"], clip[begin : begin + spec.step_samples])
             heard.invoke()
-            columns = split.network.step_mel(heard.get_tensor(quantised), states)
+            columns = split.network.step_mel(heard.get_tensor(quantised).reshape(shape), states)
             want = twin.network.step(clip[begin : begin + spec.step_samples], others)
             for a, b in zip((columns, *states), (want, *others), strict=True):
                 compared += a.size

@@ -12,6 +12,7 @@ A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore an
     target        "cpu", or "edgetpu": the network alone, log-mel in
     flatbuffer    {"bytes", "sha256"} of what comes before the archive
     signatures    each tensor that goes in or out: {name: {"inputs", "outputs"}}, see `signatures`
+    numbers       what a program needs that streams without this package, derived from the spec, see `numbers`
     labels        list of str, where the values of an embedding have names
     parity        what export measured when it checked the file
     provenance    where the weights come from: run, commit, data, licences
@@ -59,6 +60,7 @@ REQUIRED: dict[str, type] = {
     "target": str,
     "flatbuffer": dict,
     "signatures": dict,
+    "numbers": dict,
     "parity": dict,
     "provenance": dict,
 }
@@ -131,6 +133,8 @@ def _checked(path: Path, data: bytes) -> ModelFile:
         ]
         raise ModelFileError(f"its tensors contradict its {MEMBER}: signature(s) {', '.join(sorted(wrong))[:200]}")
     _check_tensors(found, spec, metadata["target"])
+    if metadata["numbers"] != numbers(spec):
+        raise ModelFileError(f"numbers in {MEMBER} are {str(metadata['numbers'])[:200]}, its spec says {numbers(spec)}")
     return ModelFile(path, metadata, spec, flatbuffer, hashlib.sha256(data).hexdigest(), graph)
 
 
@@ -201,6 +205,20 @@ def _flatbuffer(facts: dict[str, Any], data: bytes) -> bytes:
     if hashlib.sha256(flatbuffer).hexdigest() != sha256:
         raise ModelFileError(f"the flatbuffer is not the one that {MEMBER} names: the file is damaged; copy it again")
     return flatbuffer
+
+
+def numbers(spec: Spec) -> dict[str, int]:
+    """Hz; samples: window, hop, and of a window those that are seen; columns that a window's maximum is over; and where
+    a step begins to read, in samples from the beginning of its hop (not of models that compute windows one by one).
+    """
+    made = {
+        "sample_rate": spec.sample_rate,
+        "window": spec.window,
+        "hop": spec.hop,
+        "samples_seen": spec.samples_seen,
+        "embedding_size": spec.embedding_size,
+    }
+    return {**made, "columns": spec.columns, "step_start": spec.step_start} if spec.streaming else made
 
 
 ROLES = {"samples": "samples", "log_mel": "log_mel", "columns": "columns", "embedding": "embedding"}
@@ -333,8 +351,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, Any]) -> None:
     """Write a model file: complete under its name, or not at all. It is checked as `read` would.
 
-    `metadata` is everything but `format` and `flatbuffer`; `signatures` too is read from the flatbuffer unless that
-    has none. The archive's time stamps are fixed: same input, same bytes.
+    `metadata` is everything but `format`, `flatbuffer` and `numbers`; `signatures` too is read from the flatbuffer
+    unless that has none. The archive's time stamps are fixed: same input, same bytes.
     """
     path = Path(path)
     graph = tflite.parse(flatbuffer)
@@ -344,6 +362,7 @@ def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, A
         "format": FORMAT,
         "flatbuffer": {"bytes": len(flatbuffer), "sha256": hashlib.sha256(flatbuffer).hexdigest()},
         "signatures": signatures(graph, metadata.get("signatures")),
+        "numbers": numbers(Spec.from_json(metadata.get("spec"))),
     }
     text = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
     archived = io.BytesIO()

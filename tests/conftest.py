@@ -12,7 +12,7 @@ import l3edge
 from l3edge import engine
 
 DATA = Path(__file__).parent / "data"
-STUBS = [DATA / "stub-int8.tflite", DATA / "stub-float32.tflite"]
+STUBS = [DATA / f"stub-{kind}.tflite" for kind in ("int8", "float32", "edgetpu", "window")]
 
 
 def _usable_engines() -> list[str]:

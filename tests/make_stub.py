@@ -1,25 +1,36 @@
-"""Writes tests/data/stub-{int8,float32,edgetpu}.tflite: a few kB each, random weights, real graphs.
+"""Writes tests/data/stub-*.tflite: a few kB each, random weights, real graphs.
 
     python -m tests.make_stub
 
 They are what the SDK's tests run on where there is no TensorFlow; a test checks that this script still makes them.
-Two frame steps are covered: one column a hop (int8) and two (float32). The third is the int8 network for the Edge TPU.
+int8: one column a hop. float32: two, and steps of ten hops besides. edgetpu: the int8 network alone. window: a model
+that cannot stream, with decibels, int8.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from l3edge import frontend, model_file
-from l3edge.spec import LogMel, Spec, l3_stack
+from l3edge.layers import Pool, l3_stack
+from l3edge.spec import Decibel, LogMel, Spec
 
 DATA = Path(__file__).parent / "data"
+STACK = l3_stack((4, 4, 6, 8))
 SPECS = {
-    "int8": Spec("stub", l3_stack((4, 4, 6, 8)), LogMel(bands=8)),
-    "edgetpu": Spec("stub", l3_stack((4, 4, 6, 8)), LogMel(bands=8)),
-    "float32": Spec("stub", l3_stack((4, 4, 6, 8)), LogMel(bands=8, frame_step=100)),
+    "int8": Spec("stub", STACK, LogMel(bands=8)),
+    "float32": Spec("stub", STACK, LogMel(bands=8, frame_step=100)),
+    "edgetpu": Spec("stub", STACK, LogMel(bands=8)),
+    "window": Spec(
+        "stub",
+        (*l3_stack((4, 8), "same"), Pool((8, 2), (8, 2))),
+        Decibel(16_000, 512, 400, 8),
+        streaming=False,
+        embedding="flatten",
+    ),
 }
 
 
@@ -30,7 +41,9 @@ def make(kind: str, path: Path) -> None:
     spec = SPECS[kind]
     rng = np.random.default_rng(20261120)
     network = graph.Network(spec, graph.random_weights(spec.layers, 20261120))
-    if kind != "float32":
+    if kind == "window":
+        network = dataclasses.replace(network, ranges=[(0.0, 6.0)] * len(network.weights))
+    elif kind != "float32":
         levels = 10 ** rng.uniform(-3, 0, (64, 1))
         noise = (rng.normal(size=(64, spec.window)) * levels).astype(np.float32)
         network = quantise.calibrate(network, frontend.features(noise, spec.front_end)[:, : spec.frames_used, :, None])
@@ -43,7 +56,8 @@ def make(kind: str, path: Path) -> None:
         "parity": {},
         "provenance": {"weights": "random, tests/make_stub.py", "licence": "MIT"},
     }
-    model_file.write(path, convert.convert(network, target=target), metadata)
+    hops = [10] if kind == "float32" else ()
+    model_file.write(path, convert.convert(network, hops=hops, target=target), metadata)
 
 
 if __name__ == "__main__":
