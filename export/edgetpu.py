@@ -13,14 +13,16 @@ are still those the metadata describes.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import l3edge
 from l3edge import flatbuffer, model_file
 from l3edge.errors import ModelFileError
-from l3edge.flatbuffer import Model, Tensor
+from l3edge.flatbuffer import Tensor
 from training.cli import HelpFormatter, run
 
 from .edgetpu_report import COMPILED_OPERATOR, check_file, describe
@@ -37,18 +39,18 @@ def attach(compiled: Path, spec_from: Path, output: Path) -> list[str]:
     Both files' inputs and outputs must agree in order, name, shape, dtype, scale and zero point: AttachError if not.
     """
     source = model_file.read(spec_from)
-    origin = _read(spec_from)
-    signature = origin.signatures.get("stream")
-    if signature is None or len(origin.subgraphs) != 1:
-        raise AttachError(
-            f"{spec_from}: not made for the Edge TPU (it has {len(origin.subgraphs)} subgraphs, signatures "
-            f"{list(origin.signatures)}; expected one subgraph, 'stream'); export it with `--target edgetpu`"
-        )
+    if source.target != "edgetpu":
+        raise AttachError(f"{spec_from} was made for target {source.target!r}; export it with `--target edgetpu`")
     data = compiled.read_bytes()
-    result = _parse(data, compiled)
-    if len(result.subgraphs) != 1:
-        raise AttachError(f"{compiled}: {len(result.subgraphs)} subgraphs, expected the one of {spec_from}")
-    ours, theirs = origin.subgraphs[0], result.subgraphs[0]
+    try:
+        graph = flatbuffer.parse(data)
+    except ModelFileError as error:
+        raise ModelFileError(f"{compiled}: {error}") from error
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        raise AttachError(f"{compiled} has an archive attached already; give the file that the compiler wrote")
+    if len(graph.subgraphs) != 1:
+        raise AttachError(f"{compiled}: {len(graph.subgraphs)} subgraphs, expected the one of {spec_from}")
+    ours, theirs = source.graph.subgraphs[0], graph.subgraphs[0]
     for kind, wanted, found in (("input", ours.inputs, theirs.inputs), ("output", ours.outputs, theirs.outputs)):
         if len(wanted) != len(found):
             raise AttachError(f"{compiled}: {len(found)} {kind}s, {spec_from} has {len(wanted)}: another model")
@@ -67,29 +69,17 @@ def attach(compiled: Path, spec_from: Path, output: Path) -> list[str]:
         warnings.append(
             f"{compiled} leaves {left} operators on the CPU: see the compiler's log, or `check {spec_from}`"
         )
-    metadata = {key: value for key, value in source.metadata.items() if key != "format"}
-    metadata["provenance"] = {
-        **metadata["provenance"],
-        "compiled": {"from_sha256": source.sha256(), "edgetpu_operators": len(mapped), "cpu_operators": left},
+    provenance = {
+        **source.metadata["provenance"],
+        "compiled": {"from_sha256": source.sha256, "edgetpu_operators": len(mapped), "cpu_operators": left},
     }
-    model_file.write(output, data, metadata)
+    model_file.write(output, data, {**source.metadata, "provenance": provenance})
     return warnings
 
 
 def _interface(tensor: Tensor) -> str:
     quantised = "".join(f", scale {s:.9g}" for s in tensor.scales) + "".join(f" zero {z}" for z in tensor.zero_points)
     return f"{named(tensor)}{quantised}"
-
-
-def _read(path: Path) -> Model:
-    return _parse(path.read_bytes(), path)
-
-
-def _parse(data: bytes, path: Path) -> Model:
-    try:
-        return flatbuffer.parse(data)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _check_command(arguments: argparse.Namespace) -> int:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from l3edge import flatbuffer
 from l3edge.errors import ModelFileError
-from l3edge.flatbuffer import Model, Subgraph
+from l3edge.flatbuffer import Model, Operator
 
 from . import edgetpu_rules as rules
 from .edgetpu_rules import MAPPED, MAY_NOT_MAP, NOT_MAPPED, REFUSED, SEVERITY
 
 CACHE = 8 << 20  # bytes of on-chip memory, for parameters and activations alike
-CACHE_SOURCE = f"{rules.COMPILER} (about 8 MB, shared by the program, parameters and activations)"
+CACHE_SOURCE = rules.COMPILER
 COMPILED_OPERATOR = "edgetpu-custom-op"
 EDGE_TPU, CPU = "Edge TPU", "CPU"
 ANSWERS = {MAPPED: "yes", MAY_NOT_MAP: "maybe", NOT_MAPPED: "no", REFUSED: "no"}
@@ -102,21 +102,25 @@ class Report:
 
 def check(model: Model, file: str = "") -> Report:
     """Apply every rule to every operator of a model, in graph order."""
-    broken = {
-        (number, index): _findings(rules.Case(model, subgraph, index))
-        for number, subgraph in enumerate(model.subgraphs)
-        for index in range(len(subgraph.operators))
-    }
+    broken = {}
+    for number, subgraph in enumerate(model.subgraphs):
+        readers: dict[int, set[str]] = {}
+        for operator in subgraph.operators:
+            for tensor in operator.inputs:
+                readers.setdefault(tensor, set()).add(operator.name)
+        for index in range(len(subgraph.operators)):
+            broken[number, index] = _findings(rules.Case(model, subgraph, index, readers))
     memory = _memory(model)
     findings = tuple(_whole(model, memory))
     refused = any(finding.verdict == REFUSED for found in (findings, *broken.values()) for finding in found)
+    entering = [set(subgraph.inputs) for subgraph in model.subgraphs]
     cut: int | None = None
     reports = []
     for (number, index), found in broken.items():
         subgraph = model.subgraphs[number]
         operator = subgraph.operators[index]
         verdict = max((finding.verdict for finding in found), key=SEVERITY.index, default=MAPPED)
-        if verdict == NOT_MAPPED and cut is None and not _leads_in(subgraph, index):
+        if verdict == NOT_MAPPED and cut is None and not _leads_in(operator, entering[number]):
             cut = index
         stays = refused or cut is not None or verdict == NOT_MAPPED
         output = subgraph.tensors[operator.outputs[0]] if operator.outputs else None
@@ -151,10 +155,12 @@ def _findings(case: rules.Case) -> tuple[Finding, ...]:
         return ()
     if operator.name in rules.OPERATORS and not (operator.inputs and operator.outputs):
         raise ModelFileError(f"operator {case.index}, {operator.name}, has no input or no output: damaged")
-    found = []
+    found: list[Finding] = []
     for rule in rules.RULES:
         if rule.operators and operator.name not in rule.operators:
             continue
+        if found and found[0].rule == "operator" and rule.verdict != REFUSED:
+            continue  # it will never be mapped: what else is wrong with it helps nobody
         reason = rule.broken(case)
         if reason:
             advice = rules.INSTEAD.get(operator.name, rule.advice) if rule.name == "operator" else rule.advice
@@ -162,18 +168,18 @@ def _findings(case: rules.Case) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _leads_in(subgraph: Subgraph, index: int) -> bool:
+def _leads_in(operator: Operator, entering: set[int]) -> bool:
     """A QUANTIZE of a float input: left to the CPU in front of the Edge TPU's part, and cuts nothing off."""
-    operator = subgraph.operators[index]
-    return operator.name == "QUANTIZE" and operator.inputs[0] in subgraph.inputs
+    return operator.name == "QUANTIZE" and operator.inputs[0] in entering
 
 
 def _whole(model: Model, memory: Memory) -> Iterator[Finding]:
     if len(model.subgraphs) != 1:
+        names = rules.printable(", ".join(model.signatures)) or "none"
         yield Finding(
             "subgraphs",
             REFUSED,
-            f"{len(model.subgraphs)} subgraphs (signatures: {', '.join(model.signatures) or 'none'}), not one",
+            f"{len(model.subgraphs)} subgraphs (signatures: {names}), not one",
             "export with `--target edgetpu`, which writes the streaming step alone",
             "inferred",
             rules.LIBCORAL,
@@ -234,7 +240,16 @@ def describe(report: Report) -> str:
     for op in report.operators:
         after = op.verdict == MAPPED and op.runs_on == CPU
         why = ("(the model is refused)" if report.refused else f"(after #{report.cut})") if after else op.verdict
-        rows.append((str(op.index), op.operator, str(op.version), f"{op.dtype} {list(op.shape)}", op.runs_on, why))
+        rows.append(
+            (
+                str(op.index),
+                rules.printable(op.operator),
+                str(op.version),
+                f"{op.dtype} {list(op.shape)}",
+                op.runs_on,
+                why,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     layout = "  ".join(f"{{:{'>' if column in (0, 2) else '<'}{width}}}" for column, width in enumerate(widths))
     lines.append(layout.format(*rows[0]).rstrip())
@@ -264,8 +279,8 @@ def _summary(report: Report) -> Iterator[str]:
         yield "The compiler refuses the model: nothing runs on the Edge TPU."
     elif report.cut is not None:
         yield (
-            f"Compilation cuts the graph at #{report.cut} {report.operators[report.cut].operator}: "
-            f"{mapped} operators on the Edge TPU, that one and all after it on the CPU."
+            f"Compilation cuts the graph at #{report.cut} {rules.printable(report.operators[report.cut].operator)}: that "
+            f"operator and all after it run on the CPU, {mapped} of {len(report.operators)} on the Edge TPU."
         )
     fits = (
         "all fit on the chip" if not memory.streamed else f"about {_kib(memory.streamed)} streamed at every inference"
@@ -274,6 +289,6 @@ def _summary(report: Report) -> Iterator[str]:
         f"Memory, estimated: {_kib(memory.parameters)} of parameters and at most {_kib(memory.activations)} of "
         f"activations (at #{memory.peak}) against {_kib(memory.cache)} on the chip: {fits}."
     )
-    yield f"Parameters beyond it come from the host at every inference, which is slower: {CACHE_SOURCE}."
-    yield "No rule knows the compiler's source: only compiling, and running on a device, is proof."
+    yield f"What does not fit comes from the host at every inference, which is slower: {CACHE_SOURCE}."
+    yield "These are rules from documents and reports: compiling, and running on a device, is the proof."
     yield f"Fully mapped: {ANSWERS[report.verdict]}."

@@ -10,7 +10,7 @@ what its users and maintainers reported, and each rule says which of the two it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -84,6 +84,7 @@ class Case:
     model: Model
     subgraph: Subgraph
     index: int
+    readers: Mapping[int, set[str]]  # of each tensor of the subgraph, the operators that read it
 
     @cached_property
     def operator(self) -> Operator:
@@ -114,7 +115,11 @@ class Case:
     def axes(self, position: int, rank: int) -> set[int] | None:
         """A constant input of axes, none negative; None where it is computed."""
         values = self.values(position)
-        return None if values is None else {int(axis) % rank if rank else 0 for axis in values.ravel()}
+        return (
+            None
+            if values is None or values.dtype.kind not in "iu"
+            else {int(axis) % rank if rank else 0 for axis in values.ravel()}
+        )
 
 
 class Rule(NamedTuple):
@@ -129,9 +134,14 @@ class Rule(NamedTuple):
     source: str
 
 
+def printable(name: str) -> str:
+    """A name out of a file, for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name[:80])
+
+
 def named(tensor: Tensor) -> str:
     """A tensor for people: `name` int8 [1, 8, 64, 1]."""
-    return f"`{tensor.name}` {tensor.dtype} {list(tensor.shape)}"
+    return f"`{printable(tensor.name)}` {tensor.dtype} {list(tensor.shape)}"
 
 
 def first(tensors: list[Tensor], wrong: Callable[[Tensor], bool], what: str) -> str | None:
@@ -148,7 +158,7 @@ def size(tensor: Tensor) -> int:
 def _unlisted(case: Case) -> str | None:
     operator = case.operator
     if operator.custom:
-        return f"custom operator {operator.name!r}"
+        return f"custom operator {printable(operator.name)!r}"
     return None if operator.name in OPERATORS else f"{operator.name} is not among the operators of the Edge TPU"
 
 
@@ -217,7 +227,7 @@ def _pool(case: Case) -> int:
 def _pool_size(least: int, below: float) -> Callable[[Case], str | None]:
     def broken(case: Case) -> str | None:
         width, height = case.operator.options.int32(3), case.operator.options.int32(4)
-        return f"a pool of ({height}, {width}) over {named(case.outputs[0])}" if least < _pool(case) <= below else None
+        return f"a pool of ({height}, {width}) to {named(case.outputs[0])}" if least < _pool(case) <= below else None
 
     return broken
 
@@ -273,9 +283,7 @@ def _padded_batch(case: Case) -> str | None:
 
 
 def _pad_before_add(case: Case) -> str | None:
-    later = case.subgraph.operators[case.index + 1 :]
-    follows = any(op.name == "ADD" and case.operator.outputs[0] in op.inputs for op in later)
-    return "its output goes into an ADD" if follows else None
+    return "its output goes into an ADD" if "ADD" in case.readers.get(case.operator.outputs[0], ()) else None
 
 
 def _alpha(case: Case) -> str | None:

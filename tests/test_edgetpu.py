@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,17 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not in the device enviro
 import flatbuffers
 from tensorflow.lite.python import schema_py_generated as schema
 
-from export import edgetpu_report, edgetpu_rules
+import l3edge
+from export import convert as export_convert
+from export import edgetpu, edgetpu_report, edgetpu_rules, graph
 from export.edgetpu_report import CPU, EDGE_TPU, Report
 from export.edgetpu_rules import MAPPED, MAY_NOT_MAP, NOT_MAPPED, REFUSED
-from l3edge import flatbuffer
+from l3edge import flatbuffer, model_file
+from l3edge.spec import PRESETS, Spec
 from training.backend import tf
+
+from . import make_stub
+from .conftest import DATA
 
 # The converter's advice for the older road of quantisation, which nothing here takes.
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
@@ -145,7 +154,7 @@ MODELS: dict[str, Expected] = {
         [
             ("RFFT2D", "operator", "RFFT2D is not among the operators of the Edge TPU"),
             ("COMPLEX_ABS", "operator", "COMPLEX_ABS is not among"),
-            ("RFFT2D", "data type", "float32 [1, 1, 64] is not int8"),
+            ("RESHAPE", "data type", "float32 [1, 64] is not int8 or uint8"),
         ],
     ),
     "dynamic shape": (
@@ -417,3 +426,177 @@ def test_verdicts(made: dict[str, bytes], name: str) -> None:
 def test_every_rule_is_broken_by_a_model() -> None:
     broken = {rule for _, _, _, findings in MODELS.values() for _, rule, _ in findings}
     assert broken == {rule.name for rule in edgetpu_rules.RULES}
+
+
+def test_memory_is_what_the_graph_holds(made: dict[str, bytes]) -> None:
+    """Counted by hand: a 3x3 convolution of 2 channels to 4 on [1, 16, 16, 2], its bias int32."""
+    memory = report_on(made, "batch of 4").memory
+    assert memory.parameters == 3 * 3 * 2 * 4 + 4 * 4
+    assert memory.activations == 4 * (16 * 16 * 2 + 14 * 14 * 4)
+    # [1, 16, 16, 1] + [1, 14, 14, 4], then [1, 14, 14, 4] alone: states are alive from the first operator to the last.
+    memory = report_on(made, "streaming step").memory
+    assert memory.parameters == 9 * 8 + 3 * 9 * 8 * 8 + 4 * 8 * 4
+    states = sum(int(np.prod(shape)) for shape in STATES)
+    assert memory.activations > states
+
+
+def test_memory_beyond_the_chip_is_streamed() -> None:
+    mebi = 1 << 20
+    assert edgetpu_report.Memory(6 * mebi, 2 * mebi, 0).streamed == 0
+    assert edgetpu_report.Memory(6 * mebi, 3 * mebi, 0).streamed == mebi
+    assert edgetpu_report.Memory(6 * mebi, 30 * mebi, 0).streamed == 6 * mebi
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest model for the Edge TPU: that of the stubs."""
+    return export(make_stub.SPECS["int8"], tmp_path_factory.mktemp("edgetpu") / "m.tflite")
+
+
+def export(spec: Spec, path: Path) -> Path:
+    ranges = [(0.0 if layer.relu else -6.0, 6.0) for layer in spec.convolutions]
+    network = graph.Network(spec, graph.random_weights(spec.layers, 0), ranges)
+    metadata = {"name": "m", "spec": spec.to_json(), "recipe": "int8_ptq", "target": "edgetpu", "parity": {}}
+    provenance = {"weights": "random"}
+    data = export_convert.convert(network, target="edgetpu")
+    model_file.write(path, data, {**metadata, "provenance": provenance, "labels": ["a", "b"]})
+    return path
+
+
+@pytest.mark.parametrize("name", [name for name, spec in PRESETS.items() if spec.streaming])
+def test_yes_to_our_own(name: str, tmp_path: Path) -> None:
+    report = edgetpu_report.check_file(export(PRESETS[name], tmp_path / "m.tflite"))
+    assert report.verdict == MAPPED, edgetpu_report.describe(report)
+    assert not report.findings
+    weights_and_biases = sum(
+        kernel.size + 4 * bias.size for kernel, bias in graph.random_weights(PRESETS[name].layers, 0)
+    )
+    assert report.memory.parameters == weights_and_biases
+    assert report.memory.streamed == 0
+
+
+def compiled(source: Path, path: Path, edit: Callable[[Any], None] = lambda model: None) -> Path:
+    """A stand-in for what edgetpu_compiler writes, as documents show it: one custom operator from inputs to outputs.
+
+    The compiler itself was not at hand; whether it keeps the signatures is not known, so here they are gone.
+    """
+
+    def compile_(model: Any) -> None:
+        subgraph = model.subgraphs[0]
+        code = schema.OperatorCodeT(customCode="edgetpu-custom-op", version=1)
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        operator = schema.OperatorT(opcodeIndex=0, inputs=subgraph.inputs, outputs=subgraph.outputs)
+        operator.customOptions = np.frombuffer(b"the program", np.uint8)
+        model.operatorCodes, subgraph.operators, model.signatureDefs = [code], [operator], None
+        model.metadata = model.metadataBuffer = None
+        edit(model)
+
+    path.write_bytes(edited(model_file.read(source).flatbuffer, compile_))
+    return path
+
+
+def test_attach(exported: Path, tmp_path: Path) -> None:
+    made, output = compiled(exported, tmp_path / "m_edgetpu.tflite"), tmp_path / "out.tflite"
+    assert edgetpu.attach(made, exported, output) == []
+    before, after = model_file.read(exported), model_file.read(output)
+    assert after.flatbuffer == made.read_bytes()
+    assert after.signatures == before.signatures
+    assert (after.spec, after.name, after.target, after.labels) == (before.spec, "m", "edgetpu", ["a", "b"])
+    assert after.metadata["provenance"] == {
+        "weights": "random",
+        "compiled": {"from_sha256": before.sha256, "edgetpu_operators": 1, "cpu_operators": 0},
+    }
+    assert edgetpu_report.check_file(output).verdict == MAPPED
+
+
+def test_attach_warns_of_what_stays_on_the_cpu(exported: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(model_file.read(exported).flatbuffer)
+    assert "not compiled, or nothing was mapped" in edgetpu.attach(plain, exported, tmp_path / "a.tflite")[0]
+
+    def leave_one(model: Any) -> None:
+        code = schema.OperatorCodeT(version=1)
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+        model.operatorCodes.append(code)
+        outputs = model.subgraphs[0].outputs
+        model.subgraphs[0].operators.append(schema.OperatorT(opcodeIndex=1, inputs=outputs[:1], outputs=outputs[:1]))
+
+    made = compiled(exported, tmp_path / "m_edgetpu.tflite", leave_one)
+    assert "leaves 1 operators on the CPU" in edgetpu.attach(made, exported, tmp_path / "b.tflite")[0]
+
+
+def rescale(model: Any) -> None:
+    tensor = model.subgraphs[0].tensors[model.subgraphs[0].outputs[0]]
+    tensor.quantization.scale = tensor.quantization.scale * np.float32(1.01)
+
+
+def rename(model: Any) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[1]].name = "other"
+
+
+def reshape(model: Any) -> None:
+    tensor = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
+    tensor.shape = tensor.shape + 1
+
+
+def reorder(model: Any) -> None:
+    model.subgraphs[0].outputs = model.subgraphs[0].outputs[::-1]
+
+
+def drop(model: Any) -> None:
+    model.subgraphs[0].outputs = model.subgraphs[0].outputs[:-1]
+
+
+def double(model: Any) -> None:
+    model.subgraphs.append(model.subgraphs[0])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (rescale, "output 0 is .* scale .*: another model"),
+        (rename, "input 1 is `other` int8 .*: another model"),
+        (reshape, "input 0 is .*: another model"),
+        (reorder, "output 0 is .*: another model"),
+        (drop, "outputs, .* has .*: another model"),
+        (double, "2 subgraphs, expected the one of"),
+    ],
+)
+def test_attach_refuses_another_model(
+    edit: Callable[[Any], None], message: str, exported: Path, tmp_path: Path
+) -> None:
+    made, output = compiled(exported, tmp_path / "m_edgetpu.tflite", edit), tmp_path / "out.tflite"
+    with pytest.raises(edgetpu.AttachError, match=message):
+        edgetpu.attach(made, exported, output)
+    assert not output.exists()
+
+
+def test_attach_refuses_what_was_not_compiled_from_it(exported: Path, tmp_path: Path) -> None:
+    made, output = compiled(exported, tmp_path / "m_edgetpu.tflite"), tmp_path / "out.tflite"
+    with pytest.raises(edgetpu.AttachError, match="made for target 'cpu'; export it with `--target edgetpu`"):
+        edgetpu.attach(made, DATA / "stub-int8.tflite", output)
+    with pytest.raises(edgetpu.AttachError, match="has an archive attached already"):
+        edgetpu.attach(exported, exported, output)
+    with pytest.raises(l3edge.ModelFileError, match="not a TFLite model"):
+        edgetpu.attach(Path(__file__), exported, output)
+
+
+def test_commands(exported: Path, tmp_path: Path) -> None:
+    """As a user types them: yes, status 0; attach; then the same question about what was attached."""
+    made, output = compiled(exported, tmp_path / "m_edgetpu.tflite"), tmp_path / "out.tflite"
+    ran = run("check", exported, "--json", tmp_path / "report.json")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.endswith("Fully mapped: yes.\n")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report == json.loads(json.dumps(edgetpu_report.check_file(exported).to_json()))
+    assert report["fully_mapped"] is True
+    ran = run("attach", made, "--spec-from", exported, "--output", output)
+    assert ran.returncode == 0, ran.stderr
+    assert run("check", output).returncode == 0
+    ran = run("attach", made, "--spec-from", DATA / "stub-int8.tflite", "--output", output)
+    assert (ran.returncode, ran.stderr[:7]) == (1, "error: ")
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "export.edgetpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
