@@ -278,9 +278,10 @@ def _summary(report: Report) -> Iterator[str]:
     if report.refused:
         yield "The compiler refuses the model: nothing runs on the Edge TPU."
     elif report.cut is not None:
+        name = rules.printable(report.operators[report.cut].operator)
         yield (
-            f"Compilation cuts the graph at #{report.cut} {rules.printable(report.operators[report.cut].operator)}: that "
-            f"operator and all after it run on the CPU, {mapped} of {len(report.operators)} on the Edge TPU."
+            f"Compilation cuts the graph at #{report.cut} {name}: that operator and all after it run on the CPU, "
+            f"{mapped} of {len(report.operators)} on the Edge TPU."
         )
     fits = (
         "all fit on the chip" if not memory.streamed else f"about {_kib(memory.streamed)} streamed at every inference"
