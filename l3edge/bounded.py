@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import ModelFileError
 
-MOST_TABLES = 1 << 16  # tensors, operators, buffers, ... of a file; the largest models have a few thousand
+MOST_TABLES = 1 << 15  # tensors, operators, buffers, ... of a file; the largest models have some ten thousand
 
 Number = TypeVar("Number", int, float, bool)
 

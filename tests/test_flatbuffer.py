@@ -131,6 +131,7 @@ def read(data: bytes) -> None:
                 model.constant(tensor)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(STUB)))
 @example(0)
 @example(8)
@@ -138,7 +139,7 @@ def test_truncation(length: int) -> None:
     read(STUB[:length])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(STUB) - 1), st.integers(0, 255)), min_size=1, max_size=20))
 def test_changed_bytes(changes: list[tuple[int, int]]) -> None:
     data = bytearray(STUB)
@@ -147,7 +148,7 @@ def test_changed_bytes(changes: list[tuple[int, int]]) -> None:
     read(bytes(data))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(STUB) // 4 - 1), st.sampled_from([0, 1, -1, 1 << 16, (1 << 31) - 1, -(1 << 31)]))
 def test_changed_offsets_and_counts(word: int, value: int) -> None:
     data = bytearray(STUB)
@@ -155,6 +156,7 @@ def test_changed_offsets_and_counts(word: int, value: int) -> None:
     read(bytes(data))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise(data: bytes) -> None:
     read(data[:4] + flatbuffer.IDENTIFIER + data[4:])
@@ -230,7 +232,7 @@ def test_errors_say_what_is_wrong(data: bytes, message: str) -> None:
         flatbuffer.parse(data)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(2, 1 << 63), st.integers(0, 1 << 63))
 def test_buffers_after_the_flatbuffer(offset: int, size: int) -> None:
     """Buffer.offset and size, as in files over 2 GB: followed inside the data, refused outside."""
