@@ -12,12 +12,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import __version__, commands, doctor, model_file
 from .errors import Error, OptionError
+from .info import describe, print_facts
 from .microphone import device_list, find_device
 from .model import find, models
 from .results import FORMATS
@@ -92,6 +93,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")
+    return key, value
+
+
 def _device(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
@@ -108,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine (default: 1)")
     model.add_argument("--delegate", metavar="LIB", help="path of a TFLite external delegate library")
+    model.add_argument(
+        "--delegate-option",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="KEY=VALUE",
+        help="for the delegate, such as device=usb:0; may be repeated",
+    )
     model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
     model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
 
@@ -211,69 +227,12 @@ def _models(_args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    file = model_file.read(find(args.model))
-    facts = _facts(file)
+    facts = describe(model_file.read(find(args.model)))
     if args.json:
         print(json.dumps(facts, indent=1))
-        return 0
-    for key, value in _flat(facts):
-        print(f"{key:24} {value}")
+    else:
+        print_facts(facts)
     return 0
-
-
-def _facts(file: model_file.ModelFile) -> dict[str, Any]:
-    """All that is known of a model without running it; times in samples and frames, as in its spec."""
-    spec = file.spec
-    derived = (
-        "sample_rate",
-        "embedding_size",
-        "samples_seen",
-        "receptive_field",
-        "stride",
-        "parameters",
-        "macs_per_hop",
-        "macs_per_window",
-    )
-    return {
-        "name": file.name,
-        "path": str(file.path),
-        "bytes": file.path.stat().st_size,
-        "sha256": file.sha256,
-        "quantisation": file.metadata["recipe"],
-        **{name: getattr(spec, name) for name in derived},
-        "spec": spec.to_json(),
-        "parity": file.metadata["parity"],
-        "provenance": file.metadata["provenance"],
-    }
-
-
-UNITS = {
-    "bytes": "bytes",
-    "sample_rate": "Hz",
-    "samples_seen": "samples of a window",
-    "receptive_field": "frames",
-    "stride": "frames",
-    "spec.window": "samples",
-    "spec.hop": "samples",
-}
-
-
-def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as flat ones, with their units."""
-    for key, value in facts.items():
-        name = prefix + key
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
-        else:
-            unit = f" {UNITS[name]}" if name in UNITS else ""
-            yield name, _shown(value) + unit
-
-
-def _shown(value: object) -> str:
-    """A value for people; --json has all digits."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _devices(_args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ COUNTS = np.dtype([("samples", np.int64), ("clipped", np.int64), ("non_finite", 
 def load_model(args: argparse.Namespace) -> Model:
     """The model that the options ask for."""
     with native_log_held():
-        return load(args.model, engine=args.engine, threads=args.threads, delegate=args.delegate)
+        return load(args.model, args.engine, args.threads, args.delegate, dict(args.delegate_option))
 
 
 @contextlib.contextmanager

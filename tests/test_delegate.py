@@ -63,7 +63,14 @@ def test_edge_tpu_engine_shows_the_library_its_options_and_the_network(library: 
     (subgraph,) = model_file.read(EDGE_TPU).graph.subgraphs
     assert_same_graph(nodes, subgraph)
     # The network alone, as the Edge TPU's compiler takes it: int8 from end to end, no front end.
-    assert {node.operator for node in nodes} == {"CONCATENATION", "PAD", "CONV_2D", "MAX_POOL_2D", "STRIDED_SLICE"}
+    assert {node.operator for node in nodes} == {
+        "CONCATENATION",
+        "PAD",
+        "CONV_2D",
+        "MAX_POOL_2D",
+        "STRIDED_SLICE",
+        "RESHAPE",
+    }
     assert [node.operator for node in nodes].count("CONV_2D") == len(model.spec.convolutions)
     moving = {t for node in nodes for t in (*node.inputs, *node.outputs) if t and not t.constant}
     assert {tensor.type for tensor in moving} == {"int8"}

@@ -223,7 +223,7 @@ def test_writing_a_model_is_all_or_nothing(tmp_path: Path) -> None:
     good = {key: STUB.metadata[key] for key in ("name", "spec", "recipe", "parity", "provenance")}
     with pytest.raises(TypeError):
         model_file.write(path, STUB.flatbuffer, {**good, "name": object()})
-    with pytest.raises(l3edge.ModelFileError, match="needs 'spec'"):
+    with pytest.raises(l3edge.ModelFileError, match="spec must be a JSON object"):
         model_file.write(path, STUB.flatbuffer, {**good, "spec": None})
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
     assert path.read_bytes() == b"before"
