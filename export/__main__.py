@@ -10,9 +10,10 @@ from training.cli import HelpFormatter, run
 from training.network import folded
 from training.pretrain import load_run
 
-from .build import RECIPES, add_options, check_output, finish, make_deterministic, quantised, tower_of
+from .build import add_options, check_output, finish, make_deterministic, prepared, tower_of
 from .graph import Network
-from .representative import clips, parity_audio
+from .recipes import DEFAULT, RECIPES
+from .representative import Signal, clips, parity_audio, recordings
 
 
 def without_paths(training: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +33,11 @@ def export(arguments: argparse.Namespace) -> None:
     make_deterministic(arguments.seed)
     checked_on, described = parity_audio(spec, data, arguments.audio)
     network = Network(spec, tuple(folded(trained.audio_tower)))
-    signals = [] if arguments.recipe == "float32" else clips(data, "train")
+    signals: list[Signal] = []
+    if RECIPES[arguments.recipe].listens:
+        signals = recordings(arguments.representative, spec.sample_rate) or clips(data, "train")
     finish(
-        quantised(network, signals, arguments),
+        prepared(network, signals, arguments),
         arguments,
         tower_of(trained),
         checked_on,
@@ -43,6 +46,7 @@ def export(arguments: argparse.Namespace) -> None:
             "run": Path(arguments.run).name,
             "training": without_paths(trained.arguments),
             "avc": trained.metrics,
+            "representative": [path.name for path in arguments.representative] or "training split",
             "licence": arguments.licence,
         },
     )
@@ -55,11 +59,19 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
         description="Turn a training run's audio tower into a streaming .tflite with its front end inside, reload it, "
         "and check it against the float32 tower and against its own whole-window graph.",
-        epilog="recipes: " + "; ".join(f"{name}: {text}" for name, text in RECIPES.items()),
+        epilog="recipes: " + "; ".join(f"{name}: {recipe.text}" for name, recipe in RECIPES.items()),
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")
-    add_options(made, recipe="int8_qat")
+    add_options(made, recipe=DEFAULT)
     made.add_argument("--data", type=Path, metavar="SHARDS", help="calibrate and check on these (default: the run's)")
+    made.add_argument(
+        "--representative",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="audio files, and folders of them, to calibrate and fine-tune on (default: the run's training split)",
+    )
     made.add_argument(
         "--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to check on as well"
     )

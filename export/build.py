@@ -19,23 +19,15 @@ from training import artifacts
 from training.backend import tf, tf_keras
 from training.cli import positive_float, positive_int
 
-from . import ExportError, convert, quantise, verify
+from . import ExportError, convert, recipes, verify
 from .graph import Network, columns_of, embedding_of
-from .representative import Signal, features, parity_audio, representative
-
-RECIPES = {
-    "float32": "weights and activations in float32",
-    "int8_ptq": "int8 after training: ranges are the largest values that representative audio gives",
-    "int8_qat": "int8_ptq, then quantisation-aware fine-tuning towards the float32 network's embeddings",
-}
-# Some of every kind of sound in a set; whether fewer would do has not been measured.
-CALIBRATION_WINDOWS = 512
+from .representative import Signal, features, parity_audio
 
 
 def add_options(parser: argparse.ArgumentParser, recipe: str) -> None:
     """The options that both commands have; recipe: the default."""
     parser.add_argument("--output", type=Path, required=True, metavar="M.tflite", help="model file to write")
-    parser.add_argument("--recipe", choices=RECIPES, default=recipe, help="how to quantise")
+    parser.add_argument("--recipe", choices=recipes.RECIPES, default=recipe, help="how to quantise")
     parser.add_argument(
         "--target",
         choices=model_file.TARGETS,
@@ -50,7 +42,9 @@ def add_options(parser: argparse.ArgumentParser, recipe: str) -> None:
         help="add a step of N hops, for archives: the same bits at fewer calls",
     )
     parser.add_argument("--name", help="the model's name for people (default: the output's stem)")
-    parser.add_argument("--steps", type=positive_int, default=300, help="fine-tuning steps of int8_qat")
+    parser.add_argument(
+        "--steps", type=positive_int, default=300, help="of quantisation-aware training, and of pruning"
+    )
     parser.add_argument("--batch", type=positive_int, default=32, help="windows in a fine-tuning step")
     parser.add_argument("--learning-rate", type=positive_float, default=1e-4, help="of fine-tuning, decaying to zero")
     parser.add_argument("--seed", type=int, default=0, help="of the windows and levels that are drawn")
@@ -70,30 +64,14 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def quantised(network: Network, signals: Sequence[Signal], arguments: argparse.Namespace) -> Network:
-    """A float32 network prepared for the chosen recipe.
+def prepared(network: Network, signals: Sequence[Signal], arguments: argparse.Namespace) -> Network:
+    """A float32 network prepared by the chosen recipe.
 
-    signals: what to calibrate on, float32 [n] each at the model's rate; float32 needs none.
+    signals: what to calibrate and fine-tune on, float32 [n] each at the model's rate; some recipes need none.
     """
-    if arguments.recipe == "float32":
-        return network
-
-    def batches(size: int, seed: int) -> Any:
-        return representative(network.spec, signals, size, seed, network.affine)
-
-    calibrated = quantise.calibrate(network, next(batches(CALIBRATION_WINDOWS, arguments.seed)))
-    if arguments.recipe == "int8_ptq":
-        return calibrated
-    from tqdm import tqdm
-
-    with tqdm(total=arguments.steps, desc="quantisation-aware fine-tuning", unit=" steps", disable=None) as bar:
-
-        def progress(step: int, loss: float) -> None:
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
-
-        heard = batches(arguments.batch, arguments.seed + 1)
-        return quantise.fine_tune(calibrated, heard, arguments.steps, arguments.learning_rate, progress)
+    names = ("steps", "batch", "learning_rate", "seed")
+    settings = recipes.Settings(**{name: getattr(arguments, name) for name in names})
+    return recipes.prepare(arguments.recipe, network, signals, settings)
 
 
 def float_embeddings(network: Network) -> verify.Embed:
@@ -132,7 +110,7 @@ def finish(
     recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
     _check_target(network, target, hops)
     print(f"converting {network.spec.name}, {recipe}", file=sys.stderr)
-    float16 = recipe == "float16"
+    float16 = recipes.RECIPES[recipe].float16
     flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16)
     metadata: dict[str, Any] = {
         "name": arguments.name or arguments.output.stem,

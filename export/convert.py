@@ -10,6 +10,7 @@ from absl import logging
 
 from training.backend import tf
 
+from . import half
 from .graph import Network, step_function, window_function
 
 
@@ -37,16 +38,14 @@ def convert(network: Network, *, hops: Sequence[int] = (), target: str = "cpu", 
         logging.set_verbosity(logging.ERROR)  # the converter's advice is about models unlike these
         tf.saved_model.save(made, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
-        return run(converter, int8=network.ranges is not None, float16=float16)
+        made = run(converter, int8=network.ranges is not None)
+        return half.halve(made) if float16 else made
 
 
-def run(converter: Any, *, int8: bool, float16: bool = False) -> bytes:
+def run(converter: Any, *, int8: bool) -> bytes:
     """The flatbuffer that a TFLiteConverter makes, with the project's settings."""
     logging.set_verbosity(logging.ERROR)
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    elif float16:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
     return bytes(converter.convert())

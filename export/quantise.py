@@ -1,30 +1,41 @@
-"""From a float32 network to an int8 one: ranges by calibration, weights by quantisation-aware fine-tuning."""
+"""From a float32 network to a smaller one: ranges, zeros, shared values, and fine-tuning that keeps them.
+
+Each function takes a `Network` and gives one back. What they learn from is the float32 network itself, the teacher:
+the loss is the squared error of the embedding relative to the embedding's own mean square. No label is needed, and
+all that is learned is to undo what quantising, pruning or clustering did.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from l3edge.layers import Pool
+from l3edge.layers import Pool, same_padding
 from training.backend import tf, tf_keras
 
 from .graph import Network, input_range
 from .representative import Features
 
+Progress = Callable[[int, float], None]  # step, loss
 
-def calibrate(network: Network, log_mels: Features) -> Network:
-    """Post-training quantisation: each range is the largest value that representative audio gives."""
-    largest = np.zeros(len(network.weights))
+_CHOICES = 30  # how often pruning would choose its weights anew, were it not for the next number
+_PRUNED_AT = 2 / 3  # of the steps: from then on no more weights are pruned, and the others adapt
+
+
+def calibrate(network: Network, features: Features) -> Network:
+    """Post-training quantisation: the ranges are the smallest and largest values that representative audio gives."""
     model = _keras(network)
     outputs = [model.get_layer(f"conv{i}").output for i in range(len(network.weights))]
-    probe = tf_keras.Model(model.input, [tf.reduce_max(x) for x in outputs])
-    for begin in range(0, len(log_mels), 64):
-        largest = np.maximum(largest, [float(x) for x in probe(_clip(network, log_mels[begin : begin + 64]))])
-    # A layer that never fires still needs a scale.
-    return dataclasses.replace(network, ranges=tuple((0.0, x) for x in np.maximum(largest, 1e-3).tolist()))
+    extremes = tf_keras.Model(model.input, [tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for x in outputs])
+    # 0 is in every range, and a layer that never fires still needs a scale.
+    low, high = np.zeros(len(outputs)), np.full(len(outputs), 1e-3)
+    for begin in range(0, len(features), 64):
+        made = np.stack([x.numpy() for x in extremes(_entering(network, features[begin : begin + 64]))])
+        low, high = np.minimum(low, made[:, 0]), np.maximum(high, made[:, 1])
+    return dataclasses.replace(network, ranges=tuple(zip(low.tolist(), high.tolist(), strict=True)))
 
 
 def fine_tune(
@@ -32,39 +43,120 @@ def fine_tune(
     batches: Iterator[Features],
     steps: int,
     learning_rate: float,
-    progress: Callable[[int, float], None],
+    progress: Progress,
+    *,
+    teacher: Network | None = None,
+    keep: str | None = None,
 ) -> Network:
     """Quantisation-aware training with tensorflow-model-optimization, from a calibrated network.
 
-    The float32 network is the teacher: the loss is the squared error of the embedding, relative to the embedding's
-    own mean square, so no label is needed and what is learned is to undo quantisation. Cosine decay to zero.
+    teacher: whose embeddings are learned; by default those of the network itself in float32.
+    keep: "zeros" (weights that are zero stay zero), "clusters" (as many different values in each filter as there are
+    in the kernel, at most) or None.
     """
     from tensorflow_model_optimization.python.core.quantization.keras import quantize
 
     if network.ranges is None:
         raise ValueError("fine_tune starts from a calibrated network")
-    teacher = _keras(dataclasses.replace(network, ranges=None))
-    student = quantize.quantize_model(_keras(network))
+    student = quantize.quantize_apply(quantize.quantize_annotate_model(_keras(network)), _scheme(keep))
     _set_ranges(student, network)
-    optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps))
-
-    @tf.function
-    def train(x: Any) -> Any:
-        target = teacher(x)
-        with tf.GradientTape() as tape:
-            error = tf.reduce_mean(tf.square(student(x, training=True) - target)) / tf.reduce_mean(tf.square(target))
-        weights = [w for w in student.trainable_variables if w.name.endswith(("kernel:0", "bias:0"))]
-        optimizer.apply_gradients(zip(tape.gradient(error, weights), weights, strict=True))
-        return error
-
-    for step in range(steps):
-        progress(step, float(train(tf.constant(_clip(network, next(batches))))))
+    trained = ("kernel", "bias", "cluster_centroids_tf", "ori_weights_vars_tf")
+    _distil(student, trained, teacher or network, batches, steps, learning_rate, progress)
     return _read(student, network)
 
 
-def _clip(network: Network, log_mels: Features) -> Features:
-    """What the int8 input can represent; in particular the quantiser of the input keeps the range it was given."""
-    return np.clip(log_mels, *input_range(network))
+def prune(
+    network: Network,
+    sparsity: Sequence[float],
+    batches: Iterator[Features],
+    steps: int,
+    learning_rate: float,
+    progress: Progress,
+) -> Network:
+    """Set the smallest weights of each kernel to zero, more and more of them, while the others learn to do without.
+
+    sparsity: share of zeros in each convolution's kernel at the end, in [0, 1); biases stay.
+    The share grows by a cubic law (Zhu & Gupta 2017, tensorflow-model-optimization's PolynomialDecay).
+    """
+    from tensorflow_model_optimization.python.core.sparsity.keras import prune as pruning
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_callbacks, pruning_schedule
+
+    every = max(1, steps // _CHOICES)
+    end = max(1, int(_PRUNED_AT * steps) // every) * every  # a step at which weights are chosen, or some would be left
+
+    def wrap(layer: Any, share: float) -> Any:
+        return pruning.prune_low_magnitude(layer, pruning_schedule.PolynomialDecay(0.0, share, 0, end, frequency=every))
+
+    shares = {f"conv{i}": share for i, share in enumerate(sparsity) if share > 0}
+    student = _wrapped(network, {name: lambda layer, s=share: wrap(layer, s) for name, share in shares.items()})
+    callback = pruning_callbacks.UpdatePruningStep()
+    callback.set_model(student)
+    callback.on_train_begin()
+    _distil(student, ("kernel", "bias"), network, batches, steps, learning_rate, progress)
+    callback.on_epoch_end(0)  # what the last step added to pruned weights
+    return _unwrapped(pruning.strip_pruning(student), network)
+
+
+def cluster(
+    network: Network,
+    clusters: int,
+    batches: Iterator[Features],
+    steps: int,
+    learning_rate: float,
+    progress: Progress,
+) -> Network:
+    """Replace the weights of each kernel but the first by so many shared values, which then learn.
+
+    The first kernel is left alone: it is the smallest, and everything hangs on it.
+    """
+    from tensorflow_model_optimization.python.core.clustering.keras import cluster as clustering
+    from tensorflow_model_optimization.python.core.clustering.keras import cluster_config
+
+    start = cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS
+
+    def wrap(layer: Any) -> Any:
+        return clustering.cluster_weights(layer, number_of_clusters=clusters, cluster_centroids_init=start)
+
+    student = _wrapped(network, {f"conv{i}": wrap for i in range(1, len(network.weights))})
+    trained = ("kernel", "bias", "cluster_centroids_kernel")
+    _distil(student, trained, network, batches, steps, learning_rate, progress)
+    return _unwrapped(clustering.strip_clustering(student), network)
+
+
+def sparsity(network: Network) -> list[float]:
+    """Share of zeros in each kernel."""
+    return [float(np.mean(kernel == 0)) for kernel, _ in network.weights]
+
+
+def _distil(
+    student: Any,
+    trained: tuple[str, ...],
+    teacher: Network,
+    batches: Iterator[Features],
+    steps: int,
+    learning_rate: float,
+    progress: Progress,
+) -> None:
+    """Train the student's variables of these names towards the teacher's embeddings; Adam, cosine decay to zero."""
+    reference = _keras(dataclasses.replace(teacher, ranges=None))
+    optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps))
+    variables = [v for v in student.trainable_variables if v.name.split("/")[-1].split(":")[0] in trained]
+
+    @tf.function
+    def train(x: Any) -> Any:
+        target = reference(x)
+        with tf.GradientTape() as tape:
+            error = tf.reduce_mean(tf.square(student(x, training=True) - target)) / tf.reduce_mean(tf.square(target))
+        optimizer.apply_gradients(zip(tape.gradient(error, variables), variables, strict=True))
+        return error
+
+    for step in range(steps):
+        progress(step, float(train(tf.constant(_entering(teacher, next(batches))))))
+
+
+def _entering(network: Network, features: Features) -> Features:
+    """What the int8 input can represent; in particular the input's quantiser keeps the range it was given."""
+    return np.clip(features, *input_range(network))
 
 
 def _keras(network: Network) -> Any:
@@ -74,16 +166,56 @@ def _keras(network: Network) -> Any:
     convolution = 0
     for layer in spec.layers:
         if isinstance(layer, Pool):
-            x = tf_keras.layers.MaxPool2D(layer.size)(x)
+            x = tf_keras.layers.MaxPool2D(layer.size, layer.stride)(x)
             continue
-        x = tf_keras.layers.ZeroPadding2D((0, (layer.kernel[1] - 1) // 2))(x)
-        x = tf_keras.layers.Conv2D(layer.filters, layer.kernel, activation="relu", name=f"conv{convolution}")(x)
+        if layer.padding == "valid":  # in time; in frequency it is "same"
+            x = tf_keras.layers.ZeroPadding2D(((0, 0), same_padding(x.shape[2], layer, 1)))(x)
+        x = tf_keras.layers.Conv2D(
+            layer.filters,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            dilation_rate=layer.dilation,
+            activation="relu" if layer.relu else "linear",
+            name=f"conv{convolution}",
+        )(x)
         convolution += 1
-    x = tf_keras.layers.MaxPool2D(tuple(x.shape[1:3]))(x)
-    model = tf_keras.Model(inputs, tf_keras.layers.Flatten()(x))
+    if spec.embedding == "maximum":
+        x = tf_keras.layers.MaxPool2D(tuple(x.shape[1:3]))(x)
+    model = tf_keras.Model(inputs, tf_keras.layers.Flatten()(x))  # in which order does not matter to the loss
     for i, weights in enumerate(network.weights):
         model.get_layer(f"conv{i}").set_weights(list(weights))
     return model
+
+
+def _wrapped(network: Network, wrappers: dict[str, Callable[[Any], Any]]) -> Any:
+    """The network as a tf_keras model, some layers replaced by what a wrapper makes of them."""
+    return tf_keras.models.clone_model(
+        _keras(network), clone_function=lambda layer: wrappers.get(layer.name, lambda same: same)(layer)
+    )
+
+
+def _unwrapped(model: Any, network: Network) -> Network:
+    """The network with the weights of a model as `_keras` makes it."""
+    weights = tuple(tuple(model.get_layer(f"conv{i}").get_weights()) for i in range(len(network.weights)))
+    return dataclasses.replace(network, weights=weights)
+
+
+def _scheme(keep: str | None) -> Any:
+    """How quantize_apply quantises: 8 bits, and what it leaves as it is."""
+    from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cluster_preserve import (
+        default_8bit_cluster_preserve_quantize_scheme as clusters,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
+        default_8bit_prune_preserve_quantize_scheme as zeros,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_scheme
+
+    if keep == "zeros":
+        return zeros.Default8BitPrunePreserveQuantizeScheme()
+    if keep == "clusters":
+        return clusters.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=False)
+    return default_8bit_quantize_scheme.Default8BitQuantizeScheme()
 
 
 def _quantisers(student: Any, network: Network) -> tuple[Any, list[Any]]:
@@ -102,14 +234,15 @@ def _set_ranges(student: Any, network: Network) -> None:
     low, high = input_range(network)
     _variable(entry, "_min").assign(low)
     _variable(entry, "_max").assign(high)
-    for layer, (_, largest) in zip(convolutions, network.ranges or (), strict=True):
-        _variable(layer, "post_activation_min").assign(0.0)
-        _variable(layer, "post_activation_max").assign(largest)
+    for layer, (low, high) in zip(convolutions, network.ranges or (), strict=True):
+        _variable(layer, "post_activation_min").assign(low)
+        _variable(layer, "post_activation_max").assign(high)
 
 
 def _read(student: Any, network: Network) -> Network:
     """The fine-tuned weights and ranges."""
     _, convolutions = _quantisers(student, network)
-    weights = tuple((_variable(layer, "kernel").numpy(), _variable(layer, "bias").numpy()) for layer in convolutions)
-    ranges = tuple((0.0, float(_variable(layer, "post_activation_max").numpy())) for layer in convolutions)
+    weights = tuple((_variable(layer, "/kernel").numpy(), _variable(layer, "/bias").numpy()) for layer in convolutions)
+    ends = ("post_activation_min", "post_activation_max")
+    ranges = tuple(tuple(float(_variable(layer, end).numpy()) for end in ends) for layer in convolutions)
     return dataclasses.replace(network, weights=weights, ranges=ranges)
