@@ -524,7 +524,7 @@ def test_info() -> None:
     assert l3edge.Spec.from_json(facts["spec"]) == spec
     text = run("info", STUB).stdout
     assert facts["sha256"] in text
-    assert not re.search(r"\.\d{9}", text.replace(facts["sha256"], ""))
+    assert not re.search(r"\.\d{10}", text.replace(facts["sha256"], ""))
     assert f"{spec.samples_seen:,} samples of a window" in text
 
 
