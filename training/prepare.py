@@ -30,8 +30,11 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from l3edge.audio import check_rate
+from l3edge.errors import OptionError
+
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
-from .videos import SAMPLE_RATE, STATISTICS, VERDICTS, Settings, Video, read_video
+from .videos import STATISTICS, VERDICTS, Settings, Video, read_video
 
 # `shards` imports TensorFlow, and the decoding processes import this module: it is imported where it is used.
 
@@ -217,11 +220,11 @@ def prepare(videos: dict[str, Path], out: Path, settings: Settings, jobs: int, s
     (out / "spool").unlink()
     statistics = {
         "format": 1,
-        "sample_rate": SAMPLE_RATE,
+        "sample_rate": settings.sample_rate,
         "settings": settings._asdict(),
         "videos": len(videos),
         "verdicts": counts,
-        "hours": round(samples / SAMPLE_RATE / 3600, 6),
+        "hours": round(samples / settings.sample_rate / 3600, 6),
         "frames": frames,
         "bytes": sum((out / file).stat().st_size for names in files.values() for file in names),
         "segments": dict(sorted(segments.items())),
@@ -280,16 +283,26 @@ def main(arguments: list[str] | None = None) -> int:
         "--frame-size", type=positive_int, default=defaults.frame_size, help="small side of a picture, pixels"
     )
     parser.add_argument("--jpeg-quality", type=positive_int, default=defaults.jpeg_quality, help="1 to 95")
+    parser.add_argument(
+        "--sample-rate",
+        type=positive_int,
+        default=defaults.sample_rate,
+        help="of the sound, Hz: 16000 for edge-*, 48000 for l3-net and openl3-*",
+    )
     parser.add_argument("--shard-size", type=positive_float, default=64.0, help="megabytes, about")
     args = parser.parse_args(arguments)
     if args.jpeg_quality > 95:
         parser.error(f"--jpeg-quality must be at most 95, got {args.jpeg_quality}")
+    try:
+        check_rate(args.sample_rate)
+    except OptionError as error:
+        parser.error(str(error))
     out = args.out.resolve()
     partial, old = out.parent / f".{out.name}.partial", out.parent / f".{out.name}.old"
     _restore(out, old)  # a run was killed between the two renames below
     _check_out(args.out, args.overwrite)
     videos = find_videos(args.videos)
-    settings = Settings(args.frame_rate, args.frame_size, args.jpeg_quality)
+    settings = Settings(args.frame_rate, args.frame_size, args.jpeg_quality, args.sample_rate)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` below runs
     out.parent.mkdir(parents=True, exist_ok=True)
     for left_by_a_killed_run in (partial, old):

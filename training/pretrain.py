@@ -88,7 +88,10 @@ def pretrain(args: argparse.Namespace) -> int:
     spec = PRESETS[args.preset]
     statistics, digest = shards.statistics(args.data)
     if statistics["sample_rate"] != spec.sample_rate:
-        raise TrainingError(f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} at {spec.sample_rate} Hz")
+        raise TrainingError(
+            f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
+            f"videos with --sample-rate {spec.sample_rate}"
+        )
     if len(statistics["splits"]["train"]) < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
     shards.check_memory(args.data)

@@ -22,12 +22,11 @@ from PIL import Image
 from l3edge.audio import Resampler
 from l3edge.spec import PRESETS
 
-SAMPLE_RATE = PRESETS["edge-s"].sample_rate  # Hz; all presets that train from shards share it
-WINDOW = PRESETS["edge-s"].window  # samples
+SAMPLE_RATE = PRESETS["edge-s"].sample_rate  # Hz, unless told otherwise
 STATISTICS = "statistics.json"  # what a folder of shards is known by; here, where no TensorFlow is imported
 VERDICTS = ("kept", "still", "silent", "no audio", "no video", "corrupt", "too short")
 
-_SEGMENT = 10 * SAMPLE_RATE  # samples at most in a record
+_SEGMENT = 10  # s at most in a record
 _SILENCE = 10 ** (-60 / 20)  # RMS of the loudest tenth of a second: above dither and hiss, below a quiet tick
 _STILL = 4  # grey levels of 255 by which some thumbnail pixel must change; codec noise stays below
 _THUMBNAIL = (32, 32)
@@ -42,12 +41,13 @@ class Settings(NamedTuple):
     frame_rate: float = 5.0  # pictures kept per second
     frame_size: int = 110  # pixels of a picture's small side; larger ones are scaled down
     jpeg_quality: int = 90
+    sample_rate: int = SAMPLE_RATE  # Hz, of the sound that is kept
 
 
 class Segment(NamedTuple):
     """At most 10 s of one video, both clocks in microseconds of presentation time."""
 
-    audio: NDArray[np.int16]  # [n] at SAMPLE_RATE, mono
+    audio: NDArray[np.int16]  # [n] at settings.sample_rate, mono
     audio_start: int  # when audio[0] is heard
     frames: list[bytes]  # JPEG, each shown while some sample of `audio` is heard
     frame_times: list[int]
@@ -70,8 +70,9 @@ class _RejectedError(Exception):
 class _Sound:
     """The audio stream, resampled as it comes, in true time."""
 
-    def __init__(self) -> None:
-        self.rate = 0
+    def __init__(self, target: int) -> None:
+        self._target = target  # Hz
+        self.rate = 0  # of the stream; 0 until it began
         self.start = 0.0  # s
         self._read = 0  # samples at `rate`, holes included
         self._chunks: list[NDArray[np.int16]] = []
@@ -87,8 +88,8 @@ class _Sound:
         time = self.end if frame.time is None else frame.time
         if not self.rate:
             self.rate, self.start = frame.sample_rate, time
-            if self.rate != SAMPLE_RATE:
-                self._resampler = Resampler(self.rate, SAMPLE_RATE)
+            if self.rate != self._target:
+                self._resampler = Resampler(self.rate, self._target)
         elif frame.sample_rate != self.rate:
             raise _RejectedError("corrupt", f"its sample rate changes from {self.rate} to {frame.sample_rate} Hz")
         hole = round((time - self.start) * self.rate) - self._read
@@ -107,7 +108,7 @@ class _Sound:
         self._chunks.append(np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16))
 
     def finish(self) -> NDArray[np.int16]:
-        """All samples, int16 [n] at SAMPLE_RATE."""
+        """All samples, int16 [n] at settings.sample_rate."""
         if self.rate:
             self._take(np.zeros(0, np.float32), last=True)
         return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
@@ -169,7 +170,7 @@ def read_video(path: Path, settings: Settings) -> Video:
     """Decode any container that FFmpeg knows; a bad file is a verdict, never an exception."""
     try:
         sound, pictures = _decode(path, settings)
-        return _judge(sound.finish(), sound.start, pictures.kept)
+        return _judge(sound.finish(), sound.start, pictures.kept, settings.sample_rate)
     except _RejectedError as rejected:
         return Video(*rejected.args)
     except av.error.FFmpegError as error:
@@ -179,7 +180,7 @@ def read_video(path: Path, settings: Settings) -> Video:
 
 
 def _decode(path: Path, settings: Settings) -> tuple[_Sound, _Pictures]:
-    sound, pictures = _Sound(), _Pictures(settings)
+    sound, pictures = _Sound(settings.sample_rate), _Pictures(settings)
     with av.open(str(path)) as container:
         covers = av.stream.Disposition.attached_pic  # a music file's cover is no video
         video = next((s for s in container.streams.video if not s.disposition & covers), None)
@@ -202,27 +203,27 @@ def _decode(path: Path, settings: Settings) -> tuple[_Sound, _Pictures]:
     return sound, pictures
 
 
-def _judge(audio: NDArray[np.int16], start: float, pictures: list[_Picture]) -> Video:
+def _judge(audio: NDArray[np.int16], start: float, pictures: list[_Picture], rate: int) -> Video:
     """Cut what was both seen and heard into segments, and keep those that can teach something.
 
-    Audio further than a window from any picture can be in no pair and is left out.
+    Audio further than a window, 1 s, from any picture can be in no pair and is left out.
     """
-    at = np.array([round((p.time - start) * SAMPLE_RATE) for p in pictures])  # the sample heard with each picture
-    first, last = max(0, at[0] - WINDOW), min(len(audio), at[-1] + WINDOW)
-    if last - first < WINDOW or not np.any((at >= first) & (at < last)):
-        overlap = max(0.0, (min(len(audio), at[-1]) - max(0, at[0])) / SAMPLE_RATE)
+    at = np.array([round((p.time - start) * rate) for p in pictures])  # the sample heard with each picture
+    first, last = max(0, at[0] - rate), min(len(audio), at[-1] + rate)
+    if last - first < rate or not np.any((at >= first) & (at < last)):
+        overlap = max(0.0, (min(len(audio), at[-1]) - max(0, at[0])) / rate)
         return Video("too short", f"{overlap:.2f} s of sound and picture together, 1 s needed")
-    count = math.ceil((last - first) / _SEGMENT)
+    count = math.ceil((last - first) / (_SEGMENT * rate))
     bounds = [first + (last - first) * i // count for i in range(count + 1)]
     video = Video("kept")
     for begin, end in itertools.pairwise(bounds):
         inside = [p for p, sample in zip(pictures, at, strict=True) if begin <= sample < end]
         sound = audio[begin:end]
-        verdict = _verdict(sound, inside)
+        verdict = _verdict(sound, inside, rate)
         video.segments[verdict] += 1
         if verdict == "kept":
             times = [round(p.time * _MICRO) for p in inside]
-            begin_time = round((start + begin / SAMPLE_RATE) * _MICRO)
+            begin_time = round((start + begin / rate) * _MICRO)
             video.kept.append(Segment(sound, begin_time, [p.jpeg for p in inside], times))
     if not video.kept:
         video.verdict = video.segments.most_common(1)[0][0]
@@ -230,10 +231,10 @@ def _judge(audio: NDArray[np.int16], start: float, pictures: list[_Picture]) -> 
     return video
 
 
-def _verdict(audio: NDArray[np.int16], pictures: list[_Picture]) -> str:
+def _verdict(audio: NDArray[np.int16], pictures: list[_Picture], rate: int) -> str:
     if not pictures:
         return "too short"
-    tenths = audio[: len(audio) // (SAMPLE_RATE // 10) * (SAMPLE_RATE // 10)].reshape(-1, SAMPLE_RATE // 10)
+    tenths = audio[: len(audio) // (rate // 10) * (rate // 10)].reshape(-1, rate // 10)
     if np.sqrt(np.mean((tenths / 32768) ** 2, 1).max()) < _SILENCE:
         return "silent"
     change = max(int(np.abs(p.thumbnail - pictures[0].thumbnail).max()) for p in pictures)
