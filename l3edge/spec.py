@@ -26,6 +26,7 @@ from .frontend import Decibel, FrontEnd, LogMel
 from .layers import Conv, Layer, Pair, Pool, Shape, l3_stack
 
 MOST_SAMPLES = 1 << 22  # in a window: 87 s at 48 kHz
+MOST_VALUES = 1 << 24  # in the output of the last layer for a window: a stream keeps as many
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class Spec:
             refusal = self._refusal()
             if refusal:
                 raise OptionError(f"{self.name or 'this spec'} cannot stream exactly: {refusal}")
-        if self.columns < 1 or self.shapes(self.frames_used)[-1][1] < 1:
+        time, bins, channels = self.shapes(self.frames_used)[-1]
+        if time * bins * channels > MOST_VALUES:
+            raise OptionError(f"a window has {time} x {bins} x {channels} output values, more than {MOST_VALUES}")
+        if time < 1 or bins < 1:
             raise OptionError(
                 f"a window of {self.window} samples has {self.frames} frames of {self.front_end.bins} bins, too few "
                 f"for the receptive field of {self.receptive_field} frames and the pools over the bins"

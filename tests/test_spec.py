@@ -89,7 +89,7 @@ REFUSALS = {
                r"hop 1600 is not a whole number of output columns .* the nearest hop that can is 1280"),
     "window": ({"layers": l3_stack((4, 4, 4, 4)), "window": 16_001}, "multiple of hop 1600, .* nearest is 16000"),
     "padding": ({"layers": (Conv(4), Conv(4, padding="same"))}, r'"same" padding in time \(layers \[1\]\) .* nearest'),
-    "flatten": ({"layers": (Conv(4),), "embedding": "flatten"}, "keeps every column apart; the nearest .* maximum"),
+    "flatten": ({"layers": (Conv(4),), "embedding": "flatten"}, "keeps every column apart; the nearest .*maximum"),
     "maximum of the window": ({"layers": (Conv(4),), "front_end": Decibel(16_000, 512, 200, 64)},
                               "depend on the whole window; the nearest front end"),
 }  # fmt: skip
@@ -111,6 +111,7 @@ def test_what_cannot_stream_is_refused_with_the_nearest_that_can(case: str) -> N
         ({"layers": ()}, "layers must be"),
         ({"window": 16_001}, "multiple of hop"),
         ({"window": 8_000}, "receptive field"),
+        ({"layers": (Conv(4096), Pool((1, 2), (1, 2))), "window": 1_600_000}, "more than 16777216"),
     ],
 )
 def test_impossible_specs(changes: dict[str, object], message: str) -> None:
@@ -141,3 +142,21 @@ def test_untrusted_log_mel(key: str) -> None:
     document["front_end"][key] = -1
     with pytest.raises(ModelFileError):
         Spec.from_json(document)
+
+
+def test_specs_of_older_runs_are_upgraded() -> None:
+    """As `spec.json` of a run directory was written before layers were a table of their own."""
+    front = {key: value for key, value in PRESETS["edge-m"].to_json()["front_end"].items() if key != "kind"}
+    older = {
+        "name": "edge-m",
+        "filters": [32, 64, 128, 256],
+        "log_mel": front,
+        "window": 16_000,
+        "hop": 1_600,
+        "image": {"size": 64, "filters": [16, 32, 64, 128]},
+        "fusion": 128,
+    }
+    assert Spec.from_json(older) == PRESETS["edge-m"]
+    for filters in ("many", [], [0], [4.5], None):
+        with pytest.raises(ModelFileError):
+            Spec.from_json({**older, "filters": filters})
