@@ -75,7 +75,8 @@ def input_range(network: Network) -> Range:
     return min(0.0, *values), max(0.0, *values)
 
 
-def _fake_quant(limits: Range) -> Callable[[Any], Any]:
+def fake_quant(limits: Range) -> Callable[[Any], Any]:
+    """Rounds to the 256 values that int8 has in a range, as the converter wants activations marked."""
     return lambda x: tf.quantization.fake_quant_with_min_max_args(x, *limits)
 
 
@@ -83,7 +84,8 @@ def _identity(x: Any) -> Any:
     return x
 
 
-def _quantised_kernel(kernel: NDArray[np.float32]) -> Any:
+def quantised_kernel(kernel: NDArray[np.float32]) -> Any:
+    """A kernel rounded to int8, symmetric, with a scale for each filter."""
     # A filter of zeros still needs a scale.
     largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.float32(1e-9))
     return tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -largest, largest, 8, narrow_range=True)
@@ -110,13 +112,13 @@ def operations(network: Network) -> list[Operation]:
     limits: Range = input_range(network)
     made, convolution = [], 0
     for layer in network.spec.layers:
-        restore = _fake_quant(limits) if int8 else _identity
+        restore = fake_quant(limits) if int8 else _identity
         apply: Callable[[Any], Any] = functools.partial(pool, layer=layer)
         if isinstance(layer, Conv):
             kernel, bias = network.weights[convolution]
             if network.ranges is not None:
-                kernel, limits = _quantised_kernel(kernel), network.ranges[convolution]
-            quantise = _fake_quant(limits) if int8 else _identity
+                kernel, limits = quantised_kernel(kernel), network.ranges[convolution]
+            quantise = fake_quant(limits) if int8 else _identity
             apply = functools.partial(_convolve, layer=layer, kernel=kernel, bias=bias, quantise=quantise)
             convolution += 1
         made.append(Operation(layer, apply, restore))
@@ -133,7 +135,7 @@ def heard(samples: Any, network: Network) -> Any:
 
 def entering(x: Any, network: Network) -> Any:
     """The network's input, float32 [b, frames, bins, 1], in its range."""
-    return x if network.ranges is None else _fake_quant(input_range(network))(x)
+    return x if network.ranges is None else fake_quant(input_range(network))(x)
 
 
 def columns_of(network: Network, inputs: Any) -> Any:

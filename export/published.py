@@ -37,13 +37,14 @@ from typing import Any
 
 import h5py
 import numpy as np
-from l3edge.layers import Pool, l3_stack
 from numpy.typing import NDArray
 
 from l3edge import frontend
-from l3edge.errors import Error
 from l3edge.frontend import Decibel
+from l3edge.layers import Pool, l3_stack
 from l3edge.spec import Spec, openl3_spec
+
+from . import ExportError
 
 Array = NDArray[Any]
 
@@ -75,7 +76,7 @@ ROLES = {
 }
 
 
-class PublishedError(Error):
+class PublishedError(ExportError):
     """A file that is not one of the published weight files, or contradicts itself or its name."""
 
 

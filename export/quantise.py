@@ -8,19 +8,21 @@ all that is learned is to undo what quantising, pruning or clustering did.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from l3edge.layers import Pool, same_padding
+from l3edge.layers import Conv, Pool, same_padding
 from training.backend import tf, tf_keras
 
-from .graph import Network, input_range
+from .graph import Network, entering, fake_quant, input_range, operations, quantised_kernel
 from .representative import Features
 
 Progress = Callable[[int, float], None]  # step, loss
 
+_MOST_VALUES = 1 << 27  # of one layer's output in `correct_biases`: 0.5 GB
 _CHOICES = 30  # how often pruning would choose its weights anew, were it not for the next number
 _PRUNED_AT = 2 / 3  # of the steps: from then on no more weights are pruned, and the others adapt
 
@@ -36,6 +38,36 @@ def calibrate(network: Network, features: Features) -> Network:
         made = np.stack([x.numpy() for x in extremes(_entering(network, features[begin : begin + 64]))])
         low, high = np.minimum(low, made[:, 0]), np.maximum(high, made[:, 1])
     return dataclasses.replace(network, ranges=tuple(zip(low.tolist(), high.tolist(), strict=True)))
+
+
+def correct_biases(network: Network, features: Features) -> Network:
+    """A calibrated network whose biases take back the mean error that rounding leaves in each filter's output.
+
+    Layer by layer, each on what the corrected layers before it give (Nagel et al. 2019, "Data-Free Quantization
+    Through Weight Equalization and Bias Correction", section 4.2, with data).
+    """
+    if network.ranges is None:
+        raise ValueError("correct_biases starts from a calibrated network")
+    spec = network.spec
+    largest = max(math.prod(shape) for shape in spec.shapes(spec.frames_used))
+    inputs = _entering(network, features[: max(8, _MOST_VALUES // largest)])
+    rows = tuple(layer._replace(relu=False) if isinstance(layer, Conv) else layer for layer in spec.layers)
+    plain = dataclasses.replace(network, spec=dataclasses.replace(spec, layers=rows), ranges=None)
+    kernels = [(quantised_kernel(kernel).numpy(), bias) for kernel, bias in network.weights]
+    exact, rounded, weights = inputs, entering(inputs, network), []
+    for layer, true, coarse in zip(
+        spec.layers, operations(plain), operations(dataclasses.replace(plain, weights=kernels)), strict=True
+    ):
+        exact, rounded = true.apply(exact), coarse.apply(rounded)
+        if isinstance(layer, Conv):
+            error = tf.reduce_mean(rounded, [0, 1, 2]) - tf.reduce_mean(exact, [0, 1, 2])
+            rounded = rounded - error
+            if layer.relu:
+                exact, rounded = tf.nn.relu(exact), tf.nn.relu(rounded)
+            rounded = fake_quant(network.ranges[len(weights)])(rounded)
+            kernel, bias = network.weights[len(weights)]
+            weights.append((kernel, bias - error.numpy()))
+    return dataclasses.replace(network, weights=tuple(weights))
 
 
 def fine_tune(

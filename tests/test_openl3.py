@@ -153,7 +153,7 @@ def test_silence_is_embedded_with_a_warning(model: l3edge.Model) -> None:
         ({"audio": np.ones(RATE, np.uint8)}, "int16"),
         ({"sr": "invalid"}, "sr must be"),
         ({"sr": -1}, "sample_rate"),
-        ({"sr": [RATE, RATE]}, "1 signals, 2 sample rates"),
+        ({"sr": [RATE, RATE]}, "1 signals and 2 sample rates"),
         ({"model": 5}, "export.import_weights"),
         ({"model": "invalid"}, "built-in"),
         ({"input_repr": "invalid"}, "linear, mel128, mel256"),

@@ -26,12 +26,12 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not in the device enviro
 pytest.importorskip("soxr", reason="soxr is not installed")
 
 import h5py
-from l3edge.layers import Conv, Pool
 
 import l3edge
 from export import import_weights, published
 from l3edge import audio, frontend, openl3
 from l3edge.frontend import Decibel
+from l3edge.layers import Conv, Pool
 from training.backend import tf
 
 from .contract import sounds
