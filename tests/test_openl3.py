@@ -16,10 +16,10 @@ import pytest
 import soundfile
 
 import l3edge
+from export.contract import sounds
 from l3edge import openl3
 
 from .conftest import DATA
-from .contract import sounds
 
 RATE = 16_000
 

@@ -29,12 +29,11 @@ import h5py
 
 import l3edge
 from export import import_weights, published
+from export.contract import sounds
 from l3edge import audio, frontend, openl3
 from l3edge.frontend import Decibel
 from l3edge.layers import Conv, Pool
 from training.backend import tf
-
-from .contract import sounds
 
 DATA = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SEA64 = DATA / "edgel3" / "edgel3_sea_ust_audio_emb_64.h5.gz"
