@@ -158,7 +158,7 @@ def _check_calls(center: object, hop_size: object, batch_size: object, verbose: 
         raise OptionError(f"center must be True or False, got {center!r}")
     if verbose not in (True, False):
         raise OptionError(f"verbose must be True or False, got {verbose!r}")
-    if not isinstance(hop_size, Real) or isinstance(hop_size, bool) or not 0 < float(hop_size) < math.inf:
+    if isinstance(hop_size, bool) or not isinstance(hop_size, Real) or not 0 < float(hop_size) < math.inf:
         raise OptionError(f"hop_size must be a number of seconds above 0, got {hop_size!r}")
     if batch_size is not None:
         raise OptionError(
@@ -239,4 +239,4 @@ def _embed(model: Model, signal: Any, sr: Any, hop_size: float, center: bool) ->
         if not hop:
             raise OptionError(f"hop_size {hop_size!r} is less than a sample at {spec.sample_rate} Hz")
     embeddings, _ = model.embed(x, spec.sample_rate, hop, bool(center))
-    return embeddings, np.arange(len(embeddings)) * float(hop_size)
+    return embeddings, np.arange(len(embeddings), dtype=np.float64) * float(hop_size)

@@ -443,13 +443,14 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_damaged_bytes_give_an_error_or_the_weights(tmp_path: Path) -> None:
-    """300 seeded mutations of a small file's structure; a crash would end the test run."""
-    data = bytearray(write(tmp_path / "w.h5", made("sea", 64)).read_bytes())
+    """Seeded mutations where a file has its structure; a crash would end the test run."""
+    layers = {name: weights for name, weights in made("sea", 64).items() if "spectrogram" not in name}
+    data = bytearray(write(tmp_path / "w.h5", layers).read_bytes())
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(200):
         damaged = bytearray(data)
-        for place in rng.integers(0, 60_000, 4):
+        for place in rng.integers(0, 20_000, 4):
             damaged[place] = rng.integers(256)
         file = tmp_path / "d.h5"
         file.write_bytes(damaged)
@@ -477,7 +478,7 @@ def test_decibels_against_the_stored_kernels_on_recordings() -> None:
     stored = (read.kernels.real, read.kernels.imaginary, read.kernels.mel)
     real, imaginary, mel = (np.asarray(kernel, np.float64) for kernel in stored)
     worst = 0.0
-    for path in CHECK[::4]:
+    for path in CLIPS[::4]:
         for window in published_windows(recording(path, 8_000), 8_000, 8_000, False):
             padded = np.pad(window.astype(np.float64), 432)
             frames = np.lib.stride_tricks.sliding_window_view(padded, 1024)[::160]
@@ -508,11 +509,18 @@ def test_decibels_against_kapres_convolutions(front: str) -> None:
 @pytest.fixture(scope="module")
 def sea64(tmp_path_factory: pytest.TempPathFactory) -> dict[str, l3edge.Model]:
     folder = tmp_path_factory.mktemp("sea")
-    clips = [str(path) for path in CALIBRATE]
+    clips = [str(path) for path in CALIBRATE[::2]]
     return {
         "float32": imported(SEA64, folder / "float.tflite"),
         "int8_ptq": imported(SEA64, folder / "int8.tflite", "--recipe", "int8_ptq", "--audio", *clips),
     }
+
+
+@functools.cache
+def sea64_reference() -> list[tuple[Path, Array]]:
+    """What the published network gives for each recording of the check, a window every 0.5 s."""
+    network = reconstruction(opened(SEA64), "sea", (8, 6))
+    return [(path, network(published_windows(recording(path, 8_000), 8_000, 4_000, True))) for path in CHECK]
 
 
 @needs_sea
@@ -521,12 +529,9 @@ def sea64(tmp_path_factory: pytest.TempPathFactory) -> dict[str, l3edge.Model]:
 def test_sea_64_gives_the_published_embeddings(
     sea64: dict[str, l3edge.Model], recipe: str, mean: float, minimum: float
 ) -> None:
-    model, published_network = sea64[recipe], reconstruction(opened(SEA64), "sea", (8, 6))
-    values = []
-    for path in CHECK:
-        signal = recording(path, 8_000)
-        embeddings, times = model.embed(signal, 8_000, hop=0.5, center=True)
-        want = published_network(published_windows(signal, 8_000, 4_000, True))
+    model, values = sea64[recipe], []
+    for path, want in sea64_reference():
+        embeddings, times = model.embed(recording(path, 8_000), 8_000, hop=0.5, center=True)
         assert embeddings.shape == want.shape
         assert np.allclose(times, np.arange(len(times)) * 0.5)
         values.append(cosines(embeddings, want))
@@ -593,13 +598,13 @@ def test_openl3_gives_the_published_embeddings(
     file = openl3_file(tmp_path, front, kernels=kernels)
     spoken = write_sounds(tmp_path)
     model = imported(file, tmp_path / "m.tflite", "--embedding-size", str(size), "--audio", str(spoken))
-    signal = sounds(9, 30_000)
+    signal = sounds(9, 48_000)
     embedding, timestamps = openl3.get_audio_embedding(
-        signal, 48_000, model, input_repr=front, content_type="music", embedding_size=size, hop_size=0.25
+        signal, 48_000, model, input_repr=front, content_type="music", embedding_size=size, hop_size=0.5
     )
-    want = reconstruction(opened(file), front, pool)(published_windows(signal, 48_000, 12_000, True))
+    want = reconstruction(opened(file), front, pool)(published_windows(signal, 48_000, 24_000, True))
     assert embedding.shape == want.shape == (2, size)
-    assert timestamps.tolist() == [0.0, 0.25]
+    assert timestamps.tolist() == [0.0, 0.5]
     assert cosines(embedding, want).min() >= 0.99999
     assert np.abs(embedding - want).max() <= 1e-3 * np.abs(want).max()
     assert model.metadata["provenance"]["licence"] == "CC BY 4.0"
