@@ -14,8 +14,9 @@ from l3edge.spec import Spec
 from training.cli import HelpFormatter, positive_int, run
 
 from . import ExportError, published
-from .build import RECIPES, add_options, check_output, finish, float_embeddings, make_deterministic, quantised
+from .build import add_options, check_output, finish, float_embeddings, make_deterministic, prepared
 from .graph import Network
+from .recipes import RECIPES
 from .representative import Signal, affordable, recordings
 
 HELD_OUT = 4  # of so many recordings one is checked on, and the others are calibrated on
@@ -50,7 +51,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
     if read.kind == "edgel3-sparse":
         shares = ", ".join(f"{share:.1%}" for share in read.sparsity)
         print(f"  zeros in each layer: {shares}; dense kernels gain no speed from them", file=sys.stderr)
-    if arguments.recipe != "float32" and not arguments.audio:
+    if RECIPES[arguments.recipe].listens and not arguments.audio:
         raise ExportError(
             f"{arguments.recipe} needs representative audio to find the range of each layer: name recordings, or "
             "folders of them, as the device will hear them, with --audio; float32 needs none"
@@ -59,7 +60,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
     calibrate_on, check_on = split(read.spec, arguments.audio)
     network = Network(read.spec, read.weights, affine=read.affine)
     finish(
-        quantised(network, calibrate_on, arguments),
+        prepared(network, calibrate_on, arguments),
         arguments,
         float_embeddings(network),
         affordable(read.spec, check_on or synthetic(read.spec)),
@@ -88,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         description="Turn a weight file that OpenL3 (0.2 to 0.4) or EdgeL3 published into a .tflite with its front end "
         "inside, reload it, and check it. What the file is, is recognised from its layers; every window is computed by "
         "itself, as there.",
-        epilog="recipes: " + "; ".join(f"{name}: {text}" for name, text in RECIPES.items()),
+        epilog="recipes: " + "; ".join(f"{name}: {recipe.text}" for name, recipe in RECIPES.items()),
     )
     made.add_argument("weights", type=Path, metavar="FILE.h5", help="published weights, .h5 or .h5.gz")
     # float32 gives the values that the published network gives, and needs nothing but the file.

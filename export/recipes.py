@@ -84,6 +84,11 @@ def calibrated(task: Task, network: Network) -> Network:
     return quantise.calibrate(network, next(task.batches(settings.calibration_windows, 0)))
 
 
+def _corrected(task: Task) -> Network:
+    inputs = next(task.batches(task.settings.calibration_windows, 0))
+    return quantise.correct_biases(quantise.calibrate(task.network, inputs), inputs)
+
+
 def _trained(task: Task, network: Network, keep: str | None = None) -> Network:
     settings = task.settings
     batches = task.batches(settings.batch, 1)
@@ -128,12 +133,12 @@ RECIPES = {
     ),
     "int8_ptq": Recipe(
         "post-training quantisation: int8 weights, a scale for each filter; int8 activations, each layer's range the "
-        "smallest and largest value that representative audio gives",
-        lambda task: calibrated(task, task.network),
+        "smallest and largest value that representative audio gives; biases that take back the mean error of rounding",
+        _corrected,
     ),
     "int8_qat": Recipe(
-        "int8_ptq, then quantisation-aware training: in spite of rounding, the weights learn to give the float32 "
-        "network's embeddings of representative audio; no label is needed",
+        "ranges as in int8_ptq, then quantisation-aware training: in spite of rounding, the weights learn to give the "
+        "float32 network's embeddings of representative audio; no label is needed",
         lambda task: _trained(task, task.network),
     ),
     "int8_qat_pruned": Recipe(

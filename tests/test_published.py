@@ -127,10 +127,10 @@ def write(path: Path, layers: Layers, config: dict[str, Any] | None = None) -> P
         root = file if config is None else file.create_group("model_weights")
         if config is not None:
             file.attrs["model_config"] = json.dumps(config).encode()
-        root.attrs["layer_names"] = [name.encode() for name in layers]
+        root.attrs["layer_names"] = np.array([name.encode() for name in layers])
         for name, weights in layers.items():
             group = root.create_group(name)
-            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            group.attrs["weight_names"] = np.array([weight.encode() for weight in weights])
             for weight, value in weights.items():
                 group[weight] = value
     data = memory.getvalue()
