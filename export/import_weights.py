@@ -19,6 +19,7 @@ from .graph import Network
 from .recipes import RECIPES
 from .representative import Signal, affordable, recordings
 
+MOST_NAMES = 20  # of recordings that a file lists
 HELD_OUT = 4  # of so many recordings one is checked on, and the others are calibrated on
 
 
@@ -66,7 +67,8 @@ def import_weights(arguments: argparse.Namespace) -> None:
         affordable(read.spec, check_on or synthetic(read.spec)),
         {
             "held_out_clips": 0 if calibrate_on is check_on else len(check_on),
-            "recordings": [path.name for path in arguments.audio],
+            "recordings": [path.name for path in arguments.audio[:MOST_NAMES]],
+            "recordings_and_folders": len(arguments.audio),
         },
         {
             "source": arguments.weights.name,
