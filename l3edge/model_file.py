@@ -148,7 +148,7 @@ def _metadata(data: bytes) -> dict[str, Any]:
             f"no {MEMBER} inside, so not an l3edge model or a truncated one; "
             "`python -m export` writes it into every model it makes"
         ) from error
-    except (OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, zlib.error) as error:
         raise ModelFileError(f"the archive that holds {MEMBER} is damaged ({error})") from error
     if digest is not None and digest != _digest_line(text):
         raise ModelFileError(f"{MEMBER} inside is not what {DIGEST} says: the file is damaged; copy it again")
@@ -173,6 +173,8 @@ def _metadata(data: bytes) -> dict[str, Any]:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelFileError(f"{name} inside is neither stored nor deflated: damaged, or made by another program")
     with archive.open(name) as member:
         text = member.read(MOST_METADATA + 1)  # a bomb is not inflated beyond this
     if len(text) > MOST_METADATA:
