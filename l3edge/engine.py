@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from . import frontend
 from .errors import EngineError, ModelFileError, OptionError
-from .model_file import ModelFile, step_hops
+from .model_file import ModelFile
+from .tensors import step_hops
 
 Array = NDArray[Any]
 States = list[Array]

@@ -11,7 +11,7 @@ A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore an
     recipe        str, how it was quantised, such as "int8_qat"
     target        "cpu", or "edgetpu": the network alone, log-mel in
     flatbuffer    {"bytes", "sha256"} of what comes before the archive
-    signatures    each tensor that goes in or out: {name: {"inputs", "outputs"}}, see `signatures`
+    signatures    each tensor that goes in or out: {name: {"inputs", "outputs"}}, see `l3edge.tensors`
     numbers       what a program needs that streams without this package, derived from the spec, see `numbers`
     labels        list of str, where the values of an embedding have names
     parity        what export measured when it checked the file
@@ -40,6 +40,7 @@ from typing import Any
 from . import flatbuffer as tflite
 from .errors import ModelFileError
 from .spec import Spec
+from .tensors import Signatures, check_tensors, signatures
 
 FORMAT = 2
 OLDEST = 2  # format 1 had no digests, and no release
@@ -52,7 +53,6 @@ TARGETS = ("cpu", "edgetpu")
 # From format n to n + 1, one function a row, applied in turn to what an older l3edge wrote.
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
-Signatures = dict[str, dict[str, list[dict[str, Any]]]]
 REQUIRED: dict[str, type] = {
     "name": str,
     "spec": dict,
@@ -132,7 +132,7 @@ def _checked(path: Path, data: bytes) -> ModelFile:
             name for name in {*found, *metadata["signatures"]} if found.get(name) != metadata["signatures"].get(name)
         ]
         raise ModelFileError(f"its tensors contradict its {MEMBER}: signature(s) {', '.join(sorted(wrong))[:200]}")
-    _check_tensors(found, spec, metadata["target"])
+    check_tensors(found, spec, metadata["target"])
     if metadata["numbers"] != numbers(spec):
         raise ModelFileError(f"numbers in {MEMBER} are {str(metadata['numbers'])[:200]}, its spec says {numbers(spec)}")
     return ModelFile(path, metadata, spec, flatbuffer, hashlib.sha256(data).hexdigest(), graph)
@@ -221,120 +221,6 @@ def numbers(spec: Spec) -> dict[str, int]:
         "embedding_size": spec.embedding_size,
     }
     return {**made, "columns": spec.columns, "step_start": spec.step_start} if spec.streaming else made
-
-
-ROLES = {"samples": "samples", "log_mel": "log_mel", "columns": "columns", "embedding": "embedding"}
-
-
-def signatures(graph: tflite.Model, named: Signatures | None = None) -> Signatures:
-    """What goes in and out of each signature: name, role, dtype, shape, scale and zero point (null where not int8).
-
-    Roles: "samples" (float32 waveform), "log_mel", "state" (state_i out of one step goes into the next), "columns",
-    "embedding". Tensors are in the order of their subgraph.
-
-    named: of a graph without signatures, such as a compiler may leave, the table that names its tensors in order.
-    """
-    found: Signatures = {}
-    for key, signature in graph.signatures.items():
-        subgraph = graph.subgraphs[signature.subgraph]
-        found[key] = {
-            side: [_tensor(name, subgraph.tensors[i]) for name, i in sorted(names.items(), key=_position(order))]
-            for side, names, order in (
-                ("inputs", signature.inputs, subgraph.inputs),
-                ("outputs", signature.outputs, subgraph.outputs),
-            )
-        }
-    if not found and named and len(graph.subgraphs) == 1 and len(named) == 1:
-        subgraph = graph.subgraphs[0]
-        (key, table), made = next(iter(named.items())), {}
-        for side, order in (("inputs", subgraph.inputs), ("outputs", subgraph.outputs)):
-            names = [row.get("name") for row in table[side]] if isinstance(table.get(side), list) else []
-            if len(names) == len(order) and all(isinstance(name, str) for name in names):
-                made[side] = [_tensor(str(name), subgraph.tensors[i]) for name, i in zip(names, order, strict=True)]
-        found[key] = made
-    return found
-
-
-def _position(order: tuple[int, ...]) -> Callable[[tuple[str, int]], int]:
-    def position(item: tuple[str, int]) -> int:
-        if item[1] not in order:
-            raise ModelFileError(f"signature tensor {item[0][:80]!r} is neither input nor output of its subgraph")
-        return order.index(item[1])
-
-    return position
-
-
-def _tensor(name: str, tensor: tflite.Tensor) -> dict[str, Any]:
-    if len(tensor.scales) > 1 or len(tensor.zero_points) != len(tensor.scales) or tensor.dynamic:
-        raise ModelFileError(f"tensor {name[:80]!r} must have a fixed shape and one scale")
-    return {
-        "name": name,
-        "role": ROLES.get(name, "state" if name.startswith("state_") else "unknown"),
-        "dtype": tensor.dtype,
-        "shape": list(tensor.shape),
-        "scale": tensor.scales[0] if tensor.scales else None,
-        "zero_point": tensor.zero_points[0] if tensor.scales else None,
-    }
-
-
-def step_hops(key: str) -> int | None:
-    """Hops of a step signature, "stream" or "stream_N"; None for any other."""
-    name, _, count = key.partition("_")
-    if name != "stream" or (count and not (count.isascii() and count.isdecimal() and len(count) < 7)):
-        return None
-    return int(count) if count else 1
-
-
-def _check_tensors(found: Signatures, spec: Spec, target: str) -> None:
-    """The tensors are those of the spec, and fit each other."""
-    wanted = {"stream"} if target == "edgetpu" else {"window", *(["stream"] if spec.streaming else [])}
-    extra = {key for key in found if (step_hops(key) or 0) > 1 and spec.streaming and target == "cpu"}
-    if set(found) != wanted | extra:
-        raise ModelFileError(f"has signatures {sorted(found)}, expected {sorted(wanted)}")
-    results = set()
-    for key, table in found.items():
-        hops = step_hops(key)
-        expected = _expected(spec, hops, target)
-        for side in ("inputs", "outputs"):
-            shapes = {row["name"]: tuple(row["shape"]) for row in table[side]}
-            if shapes != expected[side]:
-                wrong = sorted(n for n in {*shapes, *expected[side]} if shapes.get(n) != expected[side].get(n))
-                what = "; ".join(
-                    f"{n} is {shapes.get(n, 'absent')}, spec says {expected[side].get(n, 'absent')}" for n in wrong[:3]
-                )
-                raise ModelFileError(f"signature {key!r} contradicts the file's spec: {what}")
-        for row in table["inputs"] + table["outputs"]:
-            scaled = row["dtype"] == "int8" and row["scale"] is not None and row["scale"] > 0
-            plain = row["dtype"] == "float32" and row["scale"] is None
-            if not (scaled or plain) or (row["role"] == "samples" and not plain):
-                raise ModelFileError(
-                    f"{row['name']} of {key!r} is {row['dtype']} with scale {row['scale']}, expected float32 without "
-                    "or (not samples) int8 with"
-                )
-            if row["scale"] is not None and not -128 <= row["zero_point"] <= 127:
-                raise ModelFileError(f"{row['name']} of {key!r} has zero point {row['zero_point']}, which is no int8")
-        results |= {_format(row) for row in table["outputs"] if row["role"] != "state"}
-        states = {side: {r["name"]: _format(r) for r in table[side] if r["role"] == "state"} for side in table}
-        first = {r["name"]: _format(r) for r in found["stream"]["inputs"] if r["role"] == "state"} if hops else {}
-        if not states["inputs"] == states["outputs"] == first:
-            raise ModelFileError(f"a state of {key!r} goes out in another format than it comes in")
-    if len(results) > 1:
-        raise ModelFileError(f"signatures {sorted(found)} give their results in different formats: {sorted(results)}")
-
-
-def _format(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["dtype"], repr(row["scale"]), repr(row["zero_point"])
-
-
-def _expected(spec: Spec, hops: int | None, target: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    if hops is None:
-        return {"inputs": {"samples": (spec.window,)}, "outputs": {"embedding": (1, spec.embedding_size)}}
-    states = {f"state_{i}": shape for i, shape in enumerate(spec.state_shapes)}
-    new: dict[str, tuple[int, ...]] = {"samples": (spec.samples_of(hops),)}
-    if target == "edgetpu":
-        new = {"log_mel": (1, spec.frames_per_hop, spec.front_end.bins, 1)}
-    columns = (1, hops * spec.columns_per_hop, spec.embedding_size)
-    return {"inputs": {**new, **states}, "outputs": {"columns": columns, **states}}
 
 
 @contextlib.contextmanager

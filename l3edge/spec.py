@@ -16,14 +16,14 @@ windows are computed one by one.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from . import layers as stack
+from . import spec_json
 from .errors import ModelFileError, OptionError
 from .frontend import Decibel, FrontEnd, LogMel
-from .layers import Conv, Layer, Pair, Pool, Shape, l3_stack
+from .layers import Conv, Layer, Pool, Shape, l3_stack
 
 MOST_SAMPLES = 1 << 22  # in a window: 87 s at 48 kHz
 MOST_VALUES = 1 << 24  # in the output of the last layer for a window: a stream keeps as many
@@ -243,89 +243,26 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` is the inverse."""
-        rows = [
-            {
-                "kind": type(layer).__name__.lower(),
-                **{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()},
-            }
-            for layer, row in ((layer, layer._asdict()) for layer in self.layers)
-        ]
         document = dataclasses.asdict(dataclasses.replace(self, layers=(Conv(1),), streaming=False))
-        return {**document, "layers": rows, "streaming": self.streaming}
+        return {**document, "layers": spec_json.rows(self.layers), "streaming": self.streaming}
 
     @classmethod
     def from_json(cls, document: object) -> Spec:
         """The spec in a JSON object; ModelFileError names what is missing, unknown or impossible."""
         try:
-            values = _fields(cls, _upgraded(document), "spec")
-            kind = values["front_end"].get("kind")
+            values = spec_json.fields(cls, spec_json.upgraded(document), "spec")
             front_ends: dict[object, type[LogMel] | type[Decibel]] = {"log_mel": LogMel, "decibel": Decibel}
-            if not isinstance(kind, str) or kind not in front_ends:
-                raise ModelFileError(f"spec.front_end.kind must be one of {list(front_ends)}, got {str(kind)[:80]!r}")
-            values["front_end"] = front_ends[kind](**_fields(front_ends[kind], values["front_end"], "spec.front_end"))
-            values["image"] = ImageTower(**_fields(ImageTower, values["image"], "spec.image"))
-            values["layers"] = tuple(_layer(row, f"spec.layers[{i}]") for i, row in enumerate(values["layers"]))
+            kind = spec_json.kind(values["front_end"], list(front_ends), "spec.front_end")
+            values["front_end"] = front_ends[kind](
+                **spec_json.fields(front_ends[kind], values["front_end"], "spec.front_end")
+            )
+            values["image"] = ImageTower(**spec_json.fields(ImageTower, values["image"], "spec.image"))
+            values["layers"] = tuple(
+                spec_json.layer(row, f"spec.layers[{i}]") for i, row in enumerate(values["layers"])
+            )
             return cls(**values)
         except OptionError as error:
             raise ModelFileError(f"the spec contradicts itself: {error}") from error
-
-
-def _upgraded(document: object) -> object:
-    """A spec as it was written before layers were a table of their own: run directories of 0.1.0's beginnings."""
-    if isinstance(document, dict) and "filters" in document and "layers" not in document:
-        document = dict(document)
-        filters = document.pop("filters")
-        if not isinstance(filters, list) or not all(type(count) is int for count in filters):
-            raise ModelFileError(f"spec.filters must be a list of integers, got {str(filters)[:80]!r}")
-        plain = Spec("", l3_stack(filters[:16]), streaming=False, window=MOST_SAMPLES).to_json()
-        document["front_end"] = {**plain["front_end"], **document.pop("log_mel", {})}
-        document = {**document, **{key: plain[key] for key in ("layers", "embedding")}, "streaming": True}
-    return document
-
-
-def _layer(document: object, where: str) -> Layer:
-    kinds: dict[str, type[Conv] | type[Pool]] = {"conv": Conv, "pool": Pool}
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ModelFileError(f"{where}.kind must be one of {sorted(kinds)}, got {str(kind)[:80]!r}")
-    hints = get_type_hints(kinds[kind])
-    types = {name: "Pair" if hint == Pair else hint.__name__ for name, hint in hints.items()}
-    values = _checked(document, {"kind": "str", **types}, where)
-    del values["kind"]
-    return kinds[kind](**values)
-
-
-def _fields(cls: type, document: object, where: str) -> dict[str, Any]:
-    """The fields of dataclass `cls` from untrusted JSON, types checked."""
-    return _checked(document, {f.name: str(f.type) for f in dataclasses.fields(cls)}, where)
-
-
-def _checked(document: object, types: dict[str, str], where: str) -> dict[str, Any]:
-    if not isinstance(document, dict):
-        raise ModelFileError(f"{where} must be a JSON object, got {type(document).__name__}")
-    if set(document) != set(types):
-        missing, unknown = sorted(set(types) - set(document)), sorted(set(document) - set(types))
-        raise ModelFileError(f"{where}: missing {missing}, unknown {str(unknown)[:200]}")
-    values = {}
-    for name, value in document.items():
-        expected = types[name]
-        if expected in ("tuple[int, ...]", "Pair"):
-            most = 2 if expected == "Pair" else 16
-            good = isinstance(value, (list, tuple)) and len(value) <= most and all(type(v) is int for v in value)
-            good = good and (expected != "Pair" or len(value) == 2) and all(abs(v) < 2**31 for v in value)
-            value = tuple(value) if good else value
-        elif expected == "int":
-            good = type(value) is int and abs(value) < 2**31
-        elif expected == "float":
-            good = type(value) in (int, float) and math.isfinite(value)
-        elif expected == "tuple[Layer, ...]":
-            good = isinstance(value, (list, tuple)) and len(value) <= stack.MOST_LAYERS
-        else:
-            good = isinstance(value, {"str": str, "bool": bool}.get(expected, dict))
-        if not good:
-            raise ModelFileError(f"{where}.{name} must be {expected}, got {str(value)[:80]!r}")
-        values[name] = value
-    return values
 
 
 def _published(name: str, front_end: FrontEnd, size: int) -> Spec:

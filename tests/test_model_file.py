@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 
 import l3edge
 from export.contract import sounds
-from l3edge import engine, model_file
+from l3edge import engine, model_file, tensors
 
 from .conftest import DATA, STUBS
 
@@ -154,6 +155,30 @@ def test_a_spec_that_the_tensors_contradict(tmp_path: Path, no_interpreter: list
 def test_an_absurd_spec_costs_nothing(tmp_path: Path, change: dict[str, object], no_interpreter: list[object]) -> None:
     with pytest.raises(l3edge.ModelFileError, match="spec"):
         l3edge.load(changed(tmp_path, {"spec": {**STUB.metadata["spec"], **change}}))
+    assert not no_interpreter
+
+
+COMPILED = model_file.read(DATA / "stub-edgetpu.tflite")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        5,
+        {},
+        {"inputs": 5, "outputs": 5},
+        {"inputs": [5] * 9, "outputs": [5] * 9},
+        {"inputs": [{}] * 9, "outputs": [{}] * 9},
+        {"inputs": [{"name": "a"}] * 8, "outputs": [{"name": "a"}] * 9},
+        {"inputs": [{"name": "a"}] * 9, "outputs": [{"name": "a"}] * 9},
+    ],
+)
+def test_names_for_a_graph_without_signatures(tmp_path: Path, table: object, no_interpreter: list[object]) -> None:
+    """What a compiler may leave: the metadata names its tensors, and is not believed."""
+    without = dataclasses.replace(COMPILED.graph, signatures={})
+    with pytest.raises(l3edge.ModelFileError):
+        tensors.check_tensors(tensors.signatures(without, {"stream": table}), COMPILED.spec, "edgetpu")  # type: ignore[dict-item]
+    assert tensors.signatures(without, COMPILED.signatures) == COMPILED.signatures
     assert not no_interpreter
 
 

@@ -1,0 +1,92 @@
+"""A spec as JSON, and from JSON that is untrusted: every key and type is checked before anything is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, get_type_hints
+
+from .errors import ModelFileError
+from .layers import MOST_LAYERS, Conv, Layer, Pair, Pool, l3_stack
+
+KINDS: dict[str, type[Conv] | type[Pool]] = {"conv": Conv, "pool": Pool}
+
+
+def rows(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """A layer table as JSON values; `layer` is the inverse of a row."""
+    return [
+        {
+            "kind": type(layer).__name__.lower(),
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()},
+        }
+        for layer in layers
+    ]
+
+
+def layer(document: object, where: str) -> Layer:
+    """A row of a layer table."""
+    made = KINDS[kind(document, list(KINDS), where)]
+    types = {name: "Pair" if hint == Pair else hint.__name__ for name, hint in get_type_hints(made).items()}
+    values = _checked(document, {"kind": "str", **types}, where)
+    del values["kind"]
+    return made(**values)
+
+
+def kind(document: object, known: Sequence[object], where: str) -> str:
+    """The "kind" of a JSON object, one of those known."""
+    found = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(found, str) or found not in known:
+        raise ModelFileError(f"{where}.kind must be one of {known}, got {str(found)[:80]!r}")
+    return found
+
+
+def upgraded(document: object) -> object:
+    """A spec as it was written before layers were a table of their own: run directories of 0.1.0's beginnings."""
+    if not isinstance(document, dict) or "filters" not in document or "layers" in document:
+        return document
+    older = dict(document)
+    filters, log_mel = older.pop("filters"), older.pop("log_mel", None)
+    if not isinstance(filters, list) or len(filters) > MOST_LAYERS or not all(type(count) is int for count in filters):
+        raise ModelFileError(f"spec.filters must be a list of integers, got {str(filters)[:80]!r}")
+    front_end = {**log_mel, "kind": "log_mel"} if isinstance(log_mel, dict) else log_mel
+    return {
+        **older,
+        "layers": rows(l3_stack(filters)),
+        "front_end": front_end,
+        "streaming": True,
+        "embedding": "maximum",
+    }
+
+
+def fields(cls: type, document: object, where: str) -> dict[str, Any]:
+    """The fields of dataclass `cls` from untrusted JSON, types checked."""
+    return _checked(document, {f.name: str(f.type) for f in dataclasses.fields(cls)}, where)
+
+
+def _checked(document: object, types: dict[str, str], where: str) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ModelFileError(f"{where} must be a JSON object, got {type(document).__name__}")
+    if set(document) != set(types):
+        missing, unknown = sorted(set(types) - set(document)), sorted(set(document) - set(types))
+        raise ModelFileError(f"{where}: missing {missing}, unknown {str(unknown)[:200]}")
+    values = {}
+    for name, value in document.items():
+        expected = types[name]
+        if expected in ("tuple[int, ...]", "Pair"):
+            most = 2 if expected == "Pair" else 16
+            good = isinstance(value, (list, tuple)) and len(value) <= most and all(type(v) is int for v in value)
+            good = good and (expected != "Pair" or len(value) == 2) and all(abs(v) < 2**31 for v in value)
+            value = tuple(value) if good else value
+        elif expected == "int":
+            good = type(value) is int and abs(value) < 2**31
+        elif expected == "float":
+            good = type(value) in (int, float) and math.isfinite(value)
+        elif expected == "tuple[Layer, ...]":
+            good = isinstance(value, (list, tuple)) and len(value) <= MOST_LAYERS
+        else:
+            good = isinstance(value, {"str": str, "bool": bool}.get(expected, dict))
+        if not good:
+            raise ModelFileError(f"{where}.{name} must be {expected}, got {str(value)[:80]!r}")
+        values[name] = value
+    return values
