@@ -552,7 +552,7 @@ def test_sea_64_gives_the_published_embeddings(
 def test_sea_64_from_a_microphone(sea64: dict[str, l3edge.Model], recipe: str, tmp_path: Path) -> None:
     with sound_server(tmp_path, 48_000, 1) as pulse:
         cosines = check_streamed_is_embedded_is_the_clip(pulse, 48_000, 1, tmp_path, sea64[recipe].path)
-    # Its decibels reach 80 below the window's maximum, where a sound server's rounding is heard: some windows differ more.
+    # Its decibels reach 80 below the window's maximum, where a sound server's rounding is heard: some differ more.
     assert cosines.mean() >= 0.99
 
 
