@@ -82,7 +82,7 @@ def check(
     """Assert the whole contract for one model and one signal of shape [n]."""
     model = load(1)
     streamed_equals_embedded(model, audio, rate, chunks, hop, center)
-    same_bits(load, audio, rate)
+    same_bits(load, audio, rate, hop)
     if rate == model.spec.sample_rate and not center:
         windows_are_their_own(model, audio, hop)
         if "window" in model.metadata["signatures"]:  # the Edge TPU's files have none
@@ -123,15 +123,15 @@ def streamed_equals_embedded(
         equal(together, model.embed(signal, rate, hop=hop, center=center), "C1: two streams that take turns")
 
 
-def same_bits(load: Load, audio: Audio, rate: int) -> None:
+def same_bits(load: Load, audio: Audio, rate: int, hop: float = 0.1) -> None:
     """C7: again, and with other thread counts."""
     model = load(1)
     # Threads that outnumber the cores spin, and all of a long signal would take long.
     beginning = audio[: int(1.1 * rate * model.spec.window / model.spec.sample_rate)]
-    once = model.embed(beginning, rate)
-    equal(model.embed(beginning, rate), once, "C7: again")
+    once = model.embed(beginning, rate, hop)
+    equal(model.embed(beginning, rate, hop), once, "C7: again")
     for threads in THREADS:
-        equal(load(threads).embed(beginning, rate), once, f"C7: {threads} threads")
+        equal(load(threads).embed(beginning, rate, hop), once, f"C7: {threads} threads")
 
 
 def _places(model: l3edge.Model, audio: Audio, hop: float) -> list[tuple[int, slice]]:
@@ -148,7 +148,7 @@ def windows_are_their_own(model: l3edge.Model, audio: Audio, hop: float = 0.1) -
     embeddings, _ = model.embed(audio, rate, hop=hop)
     rng = np.random.default_rng(len(audio))
     for k, inside in _places(model, audio, hop):
-        alone, _ = model.embed(audio[inside], rate)
+        alone, _ = model.embed(audio[inside], rate, hop)
         _hold(alone.tobytes() == embeddings[k : k + 1].tobytes(), "C2: the window alone")
         for other in (rng.uniform(-1, 1, len(audio)), np.zeros(len(audio)), np.ones(len(audio))):
             changed = other.astype(np.float32)
@@ -175,7 +175,7 @@ def step_equals_window(model: l3edge.Model, audio: Audio, hop: float = 0.1) -> i
 
 def tells_apart(model: l3edge.Model) -> None:
     """Different sounds have different embeddings, and the same sound the same: a constant cannot pass."""
-    rate = model.spec.sample_rate
+    rate, hop = model.spec.sample_rate, model.spec.hop / model.spec.sample_rate
     t = np.arange(model.spec.window) / rate
     signals = {
         "silence": np.zeros(len(t)),
@@ -183,7 +183,7 @@ def tells_apart(model: l3edge.Model) -> None:
         "high tone": 0.3 * np.sin(2 * np.pi * 0.25 * rate * t),
         "noise": np.random.default_rng(0).normal(0, 0.1, len(t)),
     }
-    made = {name: model.embed(x.astype(np.float32), rate)[0][0] for name, x in signals.items()}
+    made = {name: model.embed(x.astype(np.float32), rate, hop)[0][0] for name, x in signals.items()}
     names = list(made)
     for i, a in enumerate(names):
         for b in names[:i]:

@@ -2,7 +2,8 @@
 
 A layer with extent e and stride s makes output j of the inputs [j s, j s + e). Where a step brings n s new inputs and
 the last e - s before them were kept, it makes the n outputs that the new inputs complete, and keeps the last e - s of
-what it read: nothing is computed twice, and nothing differs from the whole window's output but where it was computed.
+what it read; where s > e, the first s - e of each s new inputs lie between two outputs, and the first are left out.
+Nothing is computed twice, and nothing differs from the whole window's output but where it was computed.
 Layer upon layer this holds if each layer's input begins where one of its outputs begins, and brings a whole number of
 them. `Spec` chooses the first frame of a step so (`l3edge.layers.alignment`) and refuses what cannot be so, with the
 reason and the nearest spec that can: a stride that a hop is no multiple of, padding in time, an operation on the whole
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from l3edge.layers import Layer, kept
+from l3edge.layers import Layer, kept, skipped
 from training.backend import tf
 
 
@@ -45,5 +46,7 @@ def step(x: Any, states: Sequence[Any], operations: Sequence[Operation]) -> tupl
         if columns:
             x = tf.concat([operation.restore(next(before)), x], 1)
             after.append(x[:, -columns:])
+        elif skipped(operation.layer):
+            x = x[:, skipped(operation.layer) :]
         x = operation.apply(x)
     return x, after

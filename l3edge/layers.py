@@ -2,7 +2,8 @@
 
 Axes are (time, frequency). Convolutions are "valid" or "same" in time and always "same" in frequency; pools are valid.
 A row with kernel k, dilation d and stride s reads e = (k - 1) d + 1 columns for each column it makes, every s columns.
-In a stream it has to keep the last max(0, e - s) columns of its input: its state.
+In a stream it has to keep the last max(0, e - s) columns of its input: its state. Where s > e it skips max(0, s - e)
+columns between those it reads.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def kept(layer: Layer) -> int:
     return max(0, extent(layer) - layer.stride[0])
 
 
+def skipped(layer: Layer) -> int:
+    """Columns of its input that a layer passes over, before each block that it reads in a step."""
+    return max(0, layer.stride[0] - extent(layer))
+
+
 def same_padding(length: int, layer: Conv, axis: int) -> Pair:
     """Zeros before and after, for ceil(length / stride) outputs (TensorFlow's "SAME")."""
     outputs = -(-length // layer.stride[axis])
@@ -102,21 +108,14 @@ def receptive_field(layers: Sequence[Layer]) -> int:
 
 def alignment(layers: Sequence[Layer], latest: int) -> Pair:
     """(offset, column): the latest frame, not after `latest`, at which a step may begin its frames, and the output
-    column that it begins with then.
+    column that it begins with then; columns before 0 are those that begin before the signal.
 
-    At that offset each layer's input, the columns it kept in front, begins where one of its outputs begins. Of any
-    `stride` successive offsets one does; columns before 0 are those that begin before the signal.
+    A step's first `stride` frames are the last of those that its first column depends on: each layer's input, with the
+    columns it kept in front and less those it skips, then begins where one of its outputs begins.
     """
-    for offset in range(latest, latest - stride(layers), -1):
-        position = offset
-        for layer in layers:
-            position -= kept(layer)
-            if position % layer.stride[0]:
-                break
-            position //= layer.stride[0]
-        else:
-            return offset, position
-    raise AssertionError("one of any `stride` offsets aligns")
+    ahead = receptive_field(layers) - stride(layers)
+    column = (latest - ahead) // stride(layers)
+    return column * stride(layers) + ahead, column
 
 
 def shapes(layers: Sequence[Layer], frames: int, bins: int, *, step: bool = False) -> Iterator[Shape]:

@@ -37,3 +37,20 @@ def pytest_report_header() -> str:
 @pytest.fixture(params=ENGINES)
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run of a few steps on a few synthesised videos: everything real, nothing learned."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
+    from training import prepare, pretrain, synthesize
+
+    folder = tmp_path_factory.mktemp("chain")
+    videos, shards, directory = folder / "videos", folder / "shards", folder / "run"
+    synthesize.main(
+        ["--out", str(videos), "--count", "16", "--seed", "3", "--seconds", "3", "--kinds", "bell,dog,rain"]
+    )
+    prepare.main([str(videos), "--out", str(shards)])
+    arguments = ["--preset", "edge-s", "--data", str(shards), "--run", str(directory), "--steps", "4", "--batch", "8"]
+    assert pretrain.main(arguments) == 0
+    return directory

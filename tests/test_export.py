@@ -15,25 +15,10 @@ from export import ExportError, contract, graph, quantise, recipes, representati
 from export import __main__ as command
 from l3edge import frontend
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
-from training import prepare, pretrain, synthesize
 from training.backend import tf
 from training.network import audio_tower, folded
 
 from . import make_stub
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps on a few synthesised videos: everything real, nothing learned."""
-    folder = tmp_path_factory.mktemp("chain")
-    videos, shards, directory = folder / "videos", folder / "shards", folder / "run"
-    synthesize.main(
-        ["--out", str(videos), "--count", "16", "--seed", "3", "--seconds", "3", "--kinds", "bell,dog,rain"]
-    )
-    prepare.main([str(videos), "--out", str(shards)])
-    arguments = ["--preset", "edge-s", "--data", str(shards), "--run", str(directory), "--steps", "4", "--batch", "8"]
-    assert pretrain.main(arguments) == 0
-    return directory
 
 
 def export(run: Path, output: Path, *options: str) -> l3edge.Model:
