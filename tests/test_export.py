@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
 
 import l3edge
-from export import ExportError, build, contract, graph, quantise, representative, verify
+from export import ExportError, contract, graph, quantise, representative, verify
 from export import __main__ as command
 from l3edge import frontend
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
