@@ -2,11 +2,12 @@
 
     python -m benchmarks.recipes RUN [--seeds 0 1 2] [--data FOLDER] [--work DIR] [--out docs/recipes.md]
 
-For each recipe and seed the run is exported by `python -m export`, calibrated and fine-tuned on one fold of recordings:
-seed s on fold s modulo the number of folds. A model file that is there already is not made again, so an interrupted
-command goes on where it was. Then, of each file:
+For each recipe and seed the run is exported by `python -m export`, calibrated and fine-tuned on the run's own sound
+and on one fold of recordings: seed s on fold s modulo the number of folds. A model file that is there already is not
+made again, so an interrupted command goes on where it was. Then, of each file:
 
-- size, and size by gzip.
+- All checks of `python -m export.verify M.tflite --against RUN`; a file that fails one ends the command.
+- Size, and size by gzip.
 - Cosine of its embeddings against those of the float32 file, over the windows of the folds it was not prepared on.
 - Window accuracy of a linear probe (`training.probe`), pooled over fold rotations and seeds, and the difference to
   float32 on the same windows, with its 95 % interval over recordings. A second difference leaves out the rotations
@@ -28,9 +29,9 @@ from matplotlib.figure import Figure
 
 import l3edge
 from export import __main__ as exporter
-from export import recipes
+from export import recipes, verify
 from training import probe
-from training.artifacts import write, write_json
+from training.artifacts import read_json, write, write_json
 from training.cli import HelpFormatter, TrainingError, positive_int, run
 from training.pretrain import load_run
 
@@ -66,6 +67,22 @@ def files(arguments: argparse.Namespace, folds: Sequence[int], names: Sequence[s
         options += ["--representative", *heard] if listens else []
         exporter.export(exporter.parser().parse_args(options))
     return made
+
+
+def check(paths: Sequence[Path], against: Path) -> None:
+    """Verify files, each once for all: what passed is written down beside it."""
+    from tqdm import tqdm
+
+    for path in tqdm(paths, desc="verifying", unit=" files", disable=None):
+        passed = path.with_suffix(".verified.json")
+        digest = l3edge.load(path).identity
+        if passed.exists() and read_json(passed)["sha256"] == digest:
+            continue
+        checks = verify.verify(path, against)
+        failed = [f"{check.name}: {check.told}" for check in checks if check.passed is False]
+        if failed:
+            raise TrainingError(f"{path} does not pass export.verify: {'; '.join(failed)}")
+        write_json(passed, {"sha256": digest, "checks": [check._asdict() for check in checks]})
 
 
 def step_times(models: dict[str, l3edge.Model], hops: int) -> dict[str, float]:
@@ -194,10 +211,11 @@ figures behind it are in the JSON file beside it.
 
 {chr(10).join(f"- `{name}`: {result['text']}." for name, result in results.items())}
 
-How it was measured: run {how["run"]}, seeds {how["seeds"]}, {how["clips"]} clips, {how["windows"]} windows.
+Measured on run {how["run"]}, seeds {how["seeds"]}, {how["clips"]} clips, {how["windows"]} windows.
 
-- Prepared ({how["steps"]} steps of training) on one fold of ESC-10, seed s on fold s + 1, without its labels. The
-  cosines are against the float32 file, on the windows of the other folds.
+- Every file passed `python -m export.verify --against RUN`.
+- Prepared ({how["steps"]} steps of training) on the run's sound and on one fold of ESC-10, seed s on fold s + 1, without
+  its labels. The cosines are against the float32 file, on the windows of the other folds.
 - Accuracy is that of a linear probe (`python -m training.probe`), pooled over fold rotations and seeds; float32 has
   {accuracy} of windows and {clip_accuracy:.1%} of clips.
   The differences are between the same windows, their intervals over recordings. "Unheard folds" leaves out the
@@ -266,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips = probe.read_clips(arguments.data, run_.spec.sample_rate)
     folds = sorted({clip.fold for clip in clips})
     made = files(arguments, folds, [clip.name for clip in clips])
+    check(sorted(set(made.values())), arguments.run)
     results = measure(made, clips, arguments.seeds, arguments.hops)
     steps = {l3edge.load(path).metadata["provenance"]["export"]["steps"] for path in set(made.values())}
     document = {

@@ -13,7 +13,7 @@ from training.pretrain import load_run
 from .build import add_options, check_output, finish, make_deterministic, prepared, tower_of
 from .graph import Network
 from .recipes import DEFAULT, RECIPES
-from .representative import Signal, clips, parity_audio, recordings
+from .representative import Signal, balanced, clips, parity_audio, recordings
 
 
 def without_paths(training: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def export(arguments: argparse.Namespace) -> None:
     network = Network(spec, tuple(folded(trained.audio_tower)))
     signals: list[Signal] = []
     if RECIPES[arguments.recipe].listens:
-        signals = recordings(arguments.representative, spec.sample_rate) or clips(data, "train")
+        signals = balanced(clips(data, "train"), recordings(arguments.representative, spec.sample_rate))
     finish(
         prepared(network, signals, arguments),
         arguments,
@@ -46,7 +46,7 @@ def export(arguments: argparse.Namespace) -> None:
             "run": Path(arguments.run).name,
             "training": without_paths(trained.arguments),
             "avc": trained.metrics,
-            "representative": [path.name for path in arguments.representative] or "training split",
+            "representative": ["training split", *(path.name for path in arguments.representative)],
             "licence": arguments.licence,
         },
     )
@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="audio files, and folders of them, to calibrate and fine-tune on (default: the run's training split)",
+        help="audio files, and folders of them: half of the sound to calibrate and fine-tune on; the rest, and all "
+        "without this option, is the run's training split",
     )
     made.add_argument(
         "--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to check on as well"

@@ -53,6 +53,12 @@ def recording(path: Path, sample_rate: int) -> Signal:
         return audio.resample(audio.to_mono(samples).samples, file.sample_rate, sample_rate)
 
 
+def balanced(*groups: Sequence[Signal]) -> list[Signal]:
+    """The signals of all groups, each group as likely to be drawn from as another that is not empty."""
+    most = max(len(group) for group in groups)
+    return [group[i % len(group)] for group in groups if group for i in range(most)]
+
+
 def representative(
     spec: Spec, signals: Sequence[Signal], batch: int, seed: int, affine: tuple[float, float] = (1.0, 0.0)
 ) -> Iterator[Features]:

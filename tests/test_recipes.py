@@ -150,13 +150,13 @@ OTHERS = {
 def test_ranges_of_any_table_are_those_of_the_graph_that_is_converted(kind: str) -> None:
     spec = OTHERS[kind]
     float32 = dataclasses.replace(network(spec), affine=(0.5, 0.25))
-    heard = representative.features(spec, np.stack([x[: spec.window] for x in SIGNALS]))
+    heard = representative.features(spec, np.stack([x[: spec.window] for x in SIGNALS]), float32.affine)
     calibrated = quantise.calibrate(float32, heard)
     assert calibrated.ranges is not None
     # As it is before what makes the embedding of it.
     last = max(i for i, layer in enumerate(spec.layers) if isinstance(layer, Conv))
     cut = dataclasses.replace(float32, spec=dataclasses.replace(spec, layers=spec.layers[: last + 1]))
-    columns = graph.columns_of(cut, np.clip(heard * 0.5 + 0.25, *graph.input_range(float32))).numpy()
+    columns = graph.columns_of(cut, np.clip(heard, *graph.input_range(float32))).numpy()
     low, high = calibrated.ranges[-1]
     assert low == pytest.approx(min(0, columns.min()), rel=1e-4, abs=1e-4)
     assert high == pytest.approx(columns.max(), rel=1e-4)
@@ -179,6 +179,12 @@ def test_rows_of_sparsity_stretch_to_other_depths() -> None:
     shallow = network(Spec("", l3_stack((4, 4)), LogMel(bands=16)))
     shares = recipes.Task(shallow, SIGNALS, dataclasses.replace(SETTINGS, sparsity=(0.0, 0.6, 0.9))).sparsity()
     assert shares == pytest.approx([0.0, 0.4, 0.7, 0.9])
+
+
+def test_groups_of_signals_are_balanced() -> None:
+    made = representative.balanced(SIGNALS[:1], [], SIGNALS[1:])
+    assert [sum(signal is x for signal in made) for x in SIGNALS] == [3, 1, 1, 1]
+    assert representative.balanced(SIGNALS, []) == SIGNALS
 
 
 def test_recordings_are_found_in_folders(tmp_path: Path) -> None:
