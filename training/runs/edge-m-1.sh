@@ -3,6 +3,7 @@
 #
 #   bash training/runs/edge-m-1.sh WORK     everything it makes on the way goes to the folder WORK
 #
+# The bits of the published file are those of commit 1330b35; later versions calibrate and convert otherwise.
 # Interrupted, it goes on where it was: each step keeps what it has finished.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
