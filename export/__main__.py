@@ -10,7 +10,7 @@ from training.cli import HelpFormatter, run
 from training.network import folded
 from training.pretrain import load_run
 
-from .build import add_options, check_output, finish, make_deterministic, prepared, tower_of
+from .build import add_options, check_output, check_target, finish, make_deterministic, prepared, tower_of
 from .graph import Network
 from .recipes import DEFAULT, RECIPES
 from .representative import Signal, balanced, clips, parity_audio, recordings
@@ -29,6 +29,7 @@ def export(arguments: argparse.Namespace) -> None:
     """Build, convert, write, reload, check; the file takes its name only when it passed."""
     trained = load_run(arguments.run)
     spec = trained.spec
+    check_target(spec, arguments)
     data = Path(arguments.data or trained.data)
     make_deterministic(arguments.seed)
     checked_on, described = parity_audio(spec, data, arguments.audio)
@@ -48,6 +49,7 @@ def export(arguments: argparse.Namespace) -> None:
             "avc": trained.metrics,
             "representative": ["training split", *(path.name for path in arguments.representative)],
             "licence": arguments.licence,
+            "data_licence": arguments.data_licence,
         },
     )
 
@@ -76,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--audio", type=Path, nargs="*", default=[], metavar="FILE", help="recordings to check on as well"
     )
-    made.add_argument("--licence", default="MIT", help="under which the weights may be used, for the model file")
+    for what, meaning in (("", "under which the weights may be used"), ("data-", "of the data they were trained on")):
+        made.add_argument(f"--{what}licence", default="unstated", metavar="TEXT", help=f"{meaning}, for the model file")
     return made
 
 

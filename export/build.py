@@ -21,26 +21,31 @@ from training.cli import positive_float, positive_int
 
 from . import ExportError, convert, recipes, verify
 from .graph import Network, columns_of, embedding_of
-from .representative import Signal, features, parity_audio
+from .representative import Signal, features
+
+MOST_HOPS = 1000  # in a step: 100 s, beyond which fewer calls save nothing
 
 
-def add_options(parser: argparse.ArgumentParser, recipe: str) -> None:
-    """The options that both commands have; recipe: the default."""
+def add_options(parser: argparse.ArgumentParser, recipe: str, *, streaming: bool = True) -> None:
+    """The options that both commands have, and those of networks that stream; recipe: the default."""
     parser.add_argument("--output", type=Path, required=True, metavar="M.tflite", help="model file to write")
     parser.add_argument("--recipe", choices=recipes.RECIPES, default=recipe, help="how to quantise")
-    parser.add_argument(
-        "--target",
-        choices=model_file.TARGETS,
-        default="cpu",
-        help="edgetpu: the int8 network alone, log-mel in, for the Edge TPU's compiler",
-    )
-    parser.add_argument(
-        "--hops-per-step",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="add a step of N hops, for archives: the same bits at fewer calls",
-    )
+    if streaming:
+        parser.add_argument(
+            "--target",
+            choices=model_file.TARGETS,
+            default="cpu",
+            help="edgetpu: the int8 network alone, log-mel in, for the Edge TPU's compiler",
+        )
+        parser.add_argument(
+            "--hops-per-step",
+            type=positive_int,
+            default=1,
+            metavar="N",
+            help="add a step of N hops, for archives: the same bits at fewer calls",
+        )
+    else:
+        parser.set_defaults(target="cpu", hops_per_step=1)
     parser.add_argument("--name", help="the model's name for people (default: the output's stem)")
     parser.add_argument(
         "--steps", type=positive_int, default=300, help="of quantisation-aware training, and of pruning"
@@ -108,7 +113,6 @@ def finish(
     provenance: where the weights come from, and their licence.
     """
     recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
-    _check_target(network, target, hops)
     print(f"converting {network.spec.name}, {recipe}", file=sys.stderr)
     float16 = recipes.RECIPES[recipe].float16
     flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16)
@@ -145,15 +149,21 @@ def finish(
     print(f"{arguments.output}: {metadata['name']}, {recipe}, {size} bytes", file=sys.stderr)
 
 
-def _check_target(network: Network, target: str, hops: int) -> None:
-    spec = network.spec
-    if hops > 1 and not (spec.streaming and target == "cpu"):
-        why = "its windows are computed one by one" if target == "cpu" else "the Edge TPU's compiler takes one graph"
-        raise ExportError(f"--hops-per-step {hops}: {spec.name} has no longer step, {why}; leave the option out")
-    if target == "edgetpu" and (network.ranges is None or not spec.streaming):
+def check_target(spec: l3edge.Spec, arguments: argparse.Namespace) -> None:
+    """ExportError where the target or the longer step is not to be had, before hours go into it."""
+    recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
+    if hops > 1 and target == "edgetpu":
+        raise ExportError(f"--hops-per-step {hops}: the Edge TPU's compiler takes one graph; leave the option out")
+    if hops > 1 and not spec.streaming:
+        raise ExportError(f"--hops-per-step {hops}: {spec.name} computes its windows one by one; leave the option out")
+    if hops > MOST_HOPS:
+        raise ExportError(f"--hops-per-step {hops}: a step takes at most {MOST_HOPS} hops")
+    if target == "edgetpu" and not spec.streaming:
         raise ExportError(
-            "--target edgetpu: the Edge TPU computes int8 steps, so it wants an int8 recipe and a spec that streams"
+            f"--target edgetpu: {spec.name} does not stream, and the Edge TPU is for steps; use edge-s, -m or -l"
         )
+    if target == "edgetpu" and not recipe.startswith("int8"):
+        raise ExportError(f"--target edgetpu: the Edge TPU computes in int8, not {recipe}; use --recipe int8_qat")
 
 
 def _parity_of_split(
@@ -166,18 +176,6 @@ def _parity_of_split(
         split, whole = l3edge.load(path), l3edge.load(twin)
         parity = verify.measure(split, reference, clips, whole)
         return {**parity, **verify.same_mel(split, whole, clips)}
-
-
-def parity_of(
-    file: model_file.ModelFile, against: Path, data: Path | None, audio: Sequence[Path]
-) -> tuple[dict[str, Any], str]:
-    """The figures of `verify.measure` for a file and the run it was exported from, and what they were measured on."""
-    trained = artifacts.load_run(against)
-    if trained.spec.to_json() != file.spec.to_json():
-        raise ExportError(f"{against} is a run of {trained.spec.name}, and {file.path} another network")
-    clips, described = parity_audio(trained.spec, data or Path(trained.data), audio)
-    measured = verify.measure(l3edge.load(file.path), tower_of(trained), clips)
-    return measured, ", ".join(f"{key} {value}" for key, value in described.items())
 
 
 def tower_of(trained: artifacts.Run) -> verify.Embed:

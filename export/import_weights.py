@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,17 @@ def synthetic(spec: Spec) -> list[Signal]:
     return [sweep.astype(np.float32), click.astype(np.float32)]
 
 
+def audio_of(spec: Spec, paths: Sequence[Path]) -> tuple[list[Signal], list[Signal], dict[str, Any]]:
+    """What to calibrate on, what to check on, and what the file says of the latter."""
+    calibrate_on, check_on = split(spec, paths)
+    described = {
+        "held_out_clips": 0 if calibrate_on is check_on else len(check_on),
+        "recordings": [path.name for path in paths[:MOST_NAMES]],
+        "recordings_and_folders": len(paths),
+    }
+    return calibrate_on, affordable(spec, check_on or synthetic(spec)), described
+
+
 def import_weights(arguments: argparse.Namespace) -> None:
     """Read, recognise, convert, write, reload, check; the file takes its name only when it passed."""
     read = published.read(arguments.weights, arguments.embedding_size, arguments.input_repr)
@@ -58,18 +70,14 @@ def import_weights(arguments: argparse.Namespace) -> None:
             "folders of them, as the device will hear them, with --audio; float32 needs none"
         )
     make_deterministic(arguments.seed)
-    calibrate_on, check_on = split(read.spec, arguments.audio)
+    calibrate_on, check_on, described = audio_of(read.spec, arguments.audio)
     network = Network(read.spec, read.weights, affine=read.affine)
     finish(
         prepared(network, calibrate_on, arguments),
         arguments,
         float_embeddings(network),
-        affordable(read.spec, check_on or synthetic(read.spec)),
-        {
-            "held_out_clips": 0 if calibrate_on is check_on else len(check_on),
-            "recordings": [path.name for path in arguments.audio[:MOST_NAMES]],
-            "recordings_and_folders": len(arguments.audio),
-        },
+        check_on,
+        described,
         {
             "source": arguments.weights.name,
             "sha256": hashlib.sha256(arguments.weights.read_bytes()).hexdigest(),
@@ -95,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("weights", type=Path, metavar="FILE.h5", help="published weights, .h5 or .h5.gz")
     # float32 gives the values that the published network gives, and needs nothing but the file.
-    add_options(made, recipe="float32")
+    add_options(made, recipe="float32", streaming=False)
     made.add_argument(
         "--embedding-size",
         type=positive_int,

@@ -96,12 +96,12 @@ def parity_audio(spec: Spec, data: Path, paths: Sequence[Path]) -> tuple[list[Si
     usable = [clip for clip in [*held_out, *recordings(paths, spec.sample_rate)] if len(clip) >= spec.window]
     if not usable:
         raise ExportError("no held-out audio of a window's length to check the export on; name some with --audio")
-    return usable, {"held_out_clips": len(held_out), "recordings": [path.name for path in paths]}
+    return affordable(spec, usable), {"held_out_clips": len(held_out), "recordings": [path.name for path in paths]}
 
 
 def affordable(spec: Spec, signals: Sequence[Signal]) -> list[Signal]:
     """As many of the signals, spread over all, and as much of each as can be checked in a minute or so."""
     windows = max(2, int(PARITY_MACS / spec.macs_per_window))
-    count = min(len(signals), PARITY_CLIPS, windows)
+    count = min(len(signals), windows)
     chosen = [signals[i * len(signals) // count] for i in range(count)]
     return [signal[: spec.window + (windows // count - 1) * spec.hop] for signal in chosen]

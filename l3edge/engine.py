@@ -124,6 +124,8 @@ class Network:
     ) -> None:
         if type(threads) is not int or not 1 <= threads <= 256:
             raise OptionError(f"threads must be a whole number from 1 to 256, got {threads!r}")
+        if delegate is not None and (not isinstance(delegate, str) or not delegate):
+            raise OptionError(f"delegate must be the path of a library, got {delegate!r}")
         self.engine = find(engine)
         self._file, self._threads = file, threads
         self._delegate, self._options = delegate, dict(delegate_options or {})

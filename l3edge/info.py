@@ -84,12 +84,16 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{name}.")
         elif value != []:
             unit = f" {UNITS[name]}" if name in UNITS else ""
-            yield name, _shown(value) + unit
+            yield _printable(name), _shown(value) + unit
 
 
 def _shown(value: object) -> str:
     """A value for people; --json has all digits."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = f"{value:,}" if type(value) is int else str(value)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # a file's strings may move the cursor
+    return _printable(f"{value:,}" if type(value) is int else str(value))
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor: a file's strings are untrusted."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -127,7 +127,7 @@ class Model:
 
         audio: float32, float64 (full scale 1.0) or int16, shape [n] or [n, channels].
         sample_rate: Hz.
-        hop: seconds between windows, a multiple of the model's step (0.1 s).
+        hop: seconds between windows, a multiple of the model's step (0.1 s) where it streams, else of a sample.
         center: put half a window of zeros in front, so that the first time is 0.0.
         Returns float32 [t, embedding_size] and the centres of the windows, float64 [t], in seconds;
         t = 1 + ceil(max(0, n - window) / hop) at the model's rate, and 0 for an empty signal.

@@ -131,8 +131,13 @@ def _checked(path: Path, data: bytes) -> ModelFile:
         wrong = [
             name for name in {*found, *metadata["signatures"]} if found.get(name) != metadata["signatures"].get(name)
         ]
-        raise ModelFileError(f"its tensors contradict its {MEMBER}: signature(s) {', '.join(sorted(wrong))[:200]}")
+        raise ModelFileError(
+            f"its tensors contradict its {MEMBER}: signature(s) {str(sorted(wrong))[1:200].rstrip(']')}"
+        )
     check_tensors(found, spec, metadata["target"])
+    labels = metadata.get("labels", [])
+    if len(labels) not in (0, spec.embedding_size):
+        raise ModelFileError(f"{len(labels)} labels for the {spec.embedding_size} values of an embedding")
     if metadata["numbers"] != numbers(spec):
         raise ModelFileError(f"numbers in {MEMBER} are {str(metadata['numbers'])[:200]}, its spec says {numbers(spec)}")
     return ModelFile(path, metadata, spec, flatbuffer, hashlib.sha256(data).hexdigest(), graph)

@@ -81,7 +81,8 @@ def _checked(document: object, types: dict[str, str], where: str) -> dict[str, A
         elif expected == "int":
             good = type(value) is int and abs(value) < 2**31
         elif expected == "float":
-            good = type(value) in (int, float) and math.isfinite(value)
+            # math.isfinite would overflow on an integer of 400 digits
+            good = (type(value) is int and abs(value) < 2**31) or (type(value) is float and math.isfinite(value))
         elif expected == "tuple[Layer, ...]":
             good = isinstance(value, (list, tuple)) and len(value) <= MOST_LAYERS
         else:

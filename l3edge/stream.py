@@ -42,12 +42,13 @@ class Counts:
 def hop_samples(hop: float, spec: Spec) -> int:
     """A hop in seconds as samples at the model's rate; OptionError names the nearest hop if the model has none such."""
     unit = spec.grid / spec.sample_rate
+    of = f"the model's step of {unit:g} s" if spec.streaming else f"a sample of the model, 1/{spec.sample_rate} s"
     if isinstance(hop, bool) or not isinstance(hop, (int, float, np.integer, np.floating)) or not math.isfinite(hop):
-        raise OptionError(f"hop must be a number of seconds, a multiple of {unit:g}; got {hop!r}")
+        raise OptionError(f"hop must be a number of seconds, a multiple of {of}; got {hop!r}")
     count = round(min(float(hop), LONGEST_HOP) / unit)
     if count < 1 or abs(count * unit - hop) > 1e-9:
         nearest = max(1, count) * unit
-        raise OptionError(f"hop must be a multiple of the model's step of {unit:g} s, got {hop!r}; use {nearest:.9g}")
+        raise OptionError(f"hop must be a multiple of {of}, got {hop!r}; use {nearest:.9g}")
     return count * spec.grid
 
 

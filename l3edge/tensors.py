@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from . import flatbuffer as tflite
@@ -26,13 +25,15 @@ def signatures(graph: tflite.Model, named: Signatures | None = None) -> Signatur
     found: Signatures = {}
     for key, signature in graph.signatures.items():
         subgraph = graph.subgraphs[signature.subgraph]
-        found[key] = {
-            side: [_tensor(name, subgraph.tensors[i]) for name, i in sorted(names.items(), key=_position(order))]
-            for side, names, order in (
-                ("inputs", signature.inputs, subgraph.inputs),
-                ("outputs", signature.outputs, subgraph.outputs),
-            )
-        }
+        found[key] = {}
+        for side, names, order in (
+            ("inputs", signature.inputs, subgraph.inputs),
+            ("outputs", signature.outputs, subgraph.outputs),
+        ):
+            if sorted(names.values()) != sorted(order):
+                raise ModelFileError(f"signature {key!r} does not name each of the {side} of its graph, once")
+            ordered = sorted(names.items(), key=lambda item: order.index(item[1]))
+            found[key][side] = [_tensor(name, subgraph.tensors[i]) for name, i in ordered]
     if not found and named and len(graph.subgraphs) == 1 and len(named) == 1:
         subgraph = graph.subgraphs[0]
         key, table = next(iter(named.items()))
@@ -55,15 +56,6 @@ def _names(table: object, side: str, order: tuple[int, ...]) -> list[str]:
     return known
 
 
-def _position(order: tuple[int, ...]) -> Callable[[tuple[str, int]], int]:
-    def position(item: tuple[str, int]) -> int:
-        if item[1] not in order:
-            raise ModelFileError(f"signature tensor {item[0][:80]!r} is neither input nor output of its subgraph")
-        return order.index(item[1])
-
-    return position
-
-
 def _tensor(name: str, tensor: tflite.Tensor) -> dict[str, Any]:
     if len(tensor.scales) > 1 or len(tensor.zero_points) != len(tensor.scales) or tensor.dynamic:
         raise ModelFileError(f"tensor {name[:80]!r} must have a fixed shape and one scale")
@@ -80,7 +72,9 @@ def _tensor(name: str, tensor: tflite.Tensor) -> dict[str, Any]:
 def step_hops(key: str) -> int | None:
     """Hops of a step signature, "stream" or "stream_N"; None for any other."""
     name, _, count = key.partition("_")
-    if name != "stream" or (count and not (count.isascii() and count.isdecimal() and len(count) < 7)):
+    if name != "stream" or (
+        count and not (count.isascii() and count.isdecimal() and len(count) < 7 and count[0] != "0")
+    ):
         return None
     return int(count) if count else 1
 

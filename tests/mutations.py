@@ -37,7 +37,30 @@ from l3edge import engine, model_file
 
 EDGES = (0, 1, 2, 3, 8, 9, 12, 14, 20, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, "", [], {}, -1, 0, 1, 2, 3, 7, 255, 10**6, 2**31, 2**63, 10**30, 0.5, -0.0, 1e-300, 1e300),
+    *(
+        None,
+        True,
+        False,
+        "",
+        [],
+        {},
+        -1,
+        0,
+        1,
+        2,
+        3,
+        7,
+        255,
+        10**6,
+        2**31,
+        2**63,
+        10**30,
+        10**400,
+        0.5,
+        -0.0,
+        1e-300,
+        1e300,
+    ),
     *(float("nan"), float("inf"), "x" * 5000, "\x00\ud800\x1b[2J", "cpu", "edgetpu", "int8", "same", [[[[]]]], [1, 2]),
 )
 

@@ -14,7 +14,7 @@ import pytest
 
 import l3edge
 from export.contract import sounds
-from l3edge import engine, model_file, tensors
+from l3edge import cli, engine, model_file, tensors
 
 from .conftest import DATA, STUBS
 
@@ -106,12 +106,13 @@ def _other_tensor(**change: object) -> dict[str, object]:
         ({"target": "toaster"}, "target 'toaster' is unknown"),
         ({"target": "edgetpu"}, r"has signatures \['stream', 'window'\], expected \['stream'\]"),
         ({"labels": "cat"}, "labels must be"),
+        ({"labels": ["cat", "dog"]}, "2 labels for the 8 values"),
         ({"flatbuffer": {}}, "flatbuffer.bytes is None"),
         ({"flatbuffer": {"bytes": 10**12, "sha256": ""}}, "flatbuffer.bytes is 1000000000000"),
         ({"flatbuffer": {"bytes": 100, "sha256": "0" * 64}}, "not the one that l3edge.json names"),
         ({"numbers": {}}, r"numbers in l3edge.json are {}, its spec says"),
-        ({"signatures": {}}, r"tensors contradict its l3edge.json: signature\(s\) stream, window"),
-        (_other_tensor(scale=0.5), r"tensors contradict its l3edge.json: signature\(s\) stream"),
+        ({"signatures": {}}, r"tensors contradict its l3edge.json: signature\(s\) 'stream', 'window'"),
+        (_other_tensor(scale=0.5), r"tensors contradict its l3edge.json: signature\(s\) 'stream'"),
         (_other_tensor(shape=[1, 1, 9]), "tensors contradict"),
         (_other_tensor(role="samples"), "tensors contradict"),
     ],
@@ -138,6 +139,7 @@ def test_a_spec_that_the_tensors_contradict(tmp_path: Path, no_interpreter: list
     "change",
     [
         {"window": 2**31},
+        {"front_end": {**STUB.metadata["spec"]["front_end"], "low": 10**400}},
         {"window": -1},
         {"hop": 0},
         {"fusion": 10**9},
@@ -156,6 +158,31 @@ def test_an_absurd_spec_costs_nothing(tmp_path: Path, change: dict[str, object],
     with pytest.raises(l3edge.ModelFileError, match="spec"):
         l3edge.load(changed(tmp_path, {"spec": {**STUB.metadata["spec"], **change}}))
     assert not no_interpreter
+
+
+def test_a_signature_names_all_that_goes_in_and_out() -> None:
+    """As when a subgraph has an output that no signature names: an interpreter would give more than is asked for."""
+    graph = STUB.graph
+    (first, *rest) = graph.subgraphs
+    for more in ({"outputs": (*first.outputs, 0)}, {"inputs": (*first.inputs, 0)}, {"outputs": first.outputs[1:]}):
+        changed_graph = dataclasses.replace(graph, subgraphs=(dataclasses.replace(first, **more), *rest))
+        with pytest.raises(l3edge.ModelFileError, match="does not name each of the"):
+            tensors.signatures(changed_graph)
+
+
+@pytest.mark.parametrize(("key", "hops"), [("stream", 1), ("stream_10", 10), ("window", None), ("stream_010", None)])
+def test_names_of_steps(key: str, hops: int | None) -> None:
+    assert tensors.step_hops(key) == hops
+
+
+def test_a_files_strings_do_not_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b[31mred"
+    path = changed(tmp_path, {"name": evil, "provenance": {evil: evil}})
+    assert cli.main(["info", str(path)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    with pytest.raises(l3edge.ModelFileError) as caught:
+        l3edge.load(changed(tmp_path, {"signatures": {evil: {}}}))
+    assert "\x1b" not in str(caught.value)
 
 
 COMPILED = model_file.read(DATA / "stub-edgetpu.tflite")

@@ -14,5 +14,5 @@ python=${PYTHON:-python}
 [ -e "$work/shards/statistics.json" ] || "$python" -m training.prepare "$work/videos" --out "$work/shards"
 "$python" -m training.pretrain --preset edge-m --data "$work/shards" --run "$work/edge-m-1" --steps 1600 --evaluate-every 80
 "$python" -m export "$work/edge-m-1" --output "$work/edge-m-1.tflite" --recipe int8_qat --name edge-m-1 \
-  --audio examples/scene.flac
+  --audio examples/scene.flac --licence MIT --data-licence "MIT: synthesised by this project"
 echo "made $work/edge-m-1.tflite; a changed model is a new version: never copy it over a published one"
