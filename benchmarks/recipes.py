@@ -214,8 +214,8 @@ figures behind it are in the JSON file beside it.
 Measured on run {how["run"]}, seeds {how["seeds"]}, {how["clips"]} clips, {how["windows"]} windows.
 
 - Every file passed `python -m export.verify --against RUN`.
-- Prepared ({how["steps"]} steps of training) on the run's sound and on one fold of ESC-10, seed s on fold s + 1, without
-  its labels. The cosines are against the float32 file, on the windows of the other folds.
+- Prepared ({how["steps"]} steps of training) on the run's sound and on one fold of ESC-10, seed s on fold s + 1,
+  without its labels. The cosines are against the float32 file, on the windows of the other folds.
 - Accuracy is that of a linear probe (`python -m training.probe`), pooled over fold rotations and seeds; float32 has
   {accuracy} of windows and {clip_accuracy:.1%} of clips.
   The differences are between the same windows, their intervals over recordings. "Unheard folds" leaves out the

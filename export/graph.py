@@ -106,6 +106,15 @@ def pool(x: Any, layer: Pool) -> Any:
     return tf.nn.max_pool2d(x, layer.size, layer.stride, "VALID")
 
 
+def _wide_enough(limits: Range, incoming: Range, kernel: NDArray[np.float32]) -> Range:
+    """The range of an output, but not so narrow that XNNPACK refuses the convolution: it wants the product of the
+    input's and the kernel's scale to be less than 256 times the output's. A layer that hardly fires may be so.
+    """
+    least = max(map(abs, incoming)) * float(np.abs(kernel).max()) / 10_000
+    low, high = limits
+    return (low, high) if high - low >= least else (low, low + least)
+
+
 def operations(network: Network) -> list[Operation]:
     """The rows of the table with their weights and ranges."""
     int8 = network.ranges is not None
@@ -117,7 +126,8 @@ def operations(network: Network) -> list[Operation]:
         if isinstance(layer, Conv):
             kernel, bias = network.weights[convolution]
             if network.ranges is not None:
-                kernel, limits = quantised_kernel(kernel), network.ranges[convolution]
+                limits = _wide_enough(network.ranges[convolution], limits, kernel)
+                kernel = quantised_kernel(kernel)
             quantise = fake_quant(limits) if int8 else _identity
             apply = functools.partial(_convolve, layer=layer, kernel=kernel, bias=bias, quantise=quantise)
             convolution += 1

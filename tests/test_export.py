@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
 
 import l3edge
-from export import ExportError, contract, graph, quantise, representative, verify
+from export import ExportError, contract, convert, graph, quantise, representative, verify
 from export import __main__ as command
-from l3edge import frontend
+from l3edge import frontend, model_file
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
 from training.backend import tf
 from training.network import audio_tower, folded
@@ -176,3 +176,31 @@ def test_bad_usage_is_told(
     monkeypatch.setattr("sys.argv", ["export", *arguments])
     with pytest.raises(l3edge.Error, match=message):
         command.main()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--hops-per-step", "10", "--target", "edgetpu"], "takes one graph; leave the option out"),
+        (["--hops-per-step", "1001"], "at most 1000 hops"),
+        (["--target", "edgetpu", "--recipe", "float16"], "computes in int8, not float16; use --recipe int8_qat"),
+    ],
+)
+def test_what_is_not_to_be_had_is_refused_before_training(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.setattr(command, "prepared", lambda *_: pytest.fail("trained first"))
+    with pytest.raises(ExportError, match=message):
+        export(run, tmp_path / "m.tflite", *options)
+
+
+@pytest.mark.parametrize("target", ["cpu", "edgetpu"])
+def test_a_layer_that_never_fires_is_no_obstacle(tmp_path: Path, target: str) -> None:
+    """Its range would be next to nothing, and XNNPACK would refuse the file."""
+    spec = make_stub.SPECS["int8"]
+    weights = [(10 * kernel, bias) for kernel, bias in graph.random_weights(spec.layers, 1)]
+    network = graph.Network(spec, weights, [(0.0, 6.0)] * 3 + [(0.0, 1e-6)] + [(0.0, 6.0)] * 4)
+    metadata = {"name": "m", "spec": spec.to_json(), "recipe": "int8_ptq", "parity": {}, "provenance": {}}
+    made = convert.convert(network, target=target)
+    model_file.write(tmp_path / "m.tflite", made, {**metadata, "target": target})
+    assert l3edge.load(tmp_path / "m.tflite").embed(contract.sounds(1, 20_000), 16_000)[0].shape == (4, 8)

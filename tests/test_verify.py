@@ -81,7 +81,7 @@ def test_good_files_pass(path: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["passed"]
     names = [check["name"] for check in report["checks"]]
-    contract = [f"{clause} on {label(name)}" for name in ENGINES for clause in ("C1", "C2", "C3", "C7")]
+    contract = [f"{clause} on {label(name)}" for name in ENGINES for clause in ("C1", "C2", "C3", "C7", "ears")]
     missing = [name for name in engine.ENGINES if name not in ENGINES]
     between = [] if missing else ["engines"]
     assert names == ["file", "structure", *contract, *missing, *between, "parity"]
@@ -225,7 +225,7 @@ def test_a_step_that_is_another_network_than_the_window(
 
     one, other = networks()
     good = rewritten(INT8, tmp_path / "good.tflite", convert.convert(one))
-    assert verified(good)[0] == 0
+    assert verified(good)[1][f"C3 on {label(ENGINES[0])}"][0] is True
     monkeypatch.setattr(convert, "window_function", lambda network: graph.window_function(other))
     bad = rewritten(INT8, tmp_path / "bad.tflite", convert.convert(one))
     status, report = verified(bad)
@@ -241,9 +241,10 @@ def test_a_longer_step_that_is_another_network(
 
     one, other = networks()
     monkeypatch.setattr(convert, "step_function", lambda n, hops=1: graph.step_function(one if hops == 1 else n, hops))
-    status, report = verified(rewritten(INT8, tmp_path / "m.tflite", convert.convert(other, hops=[3])))
-    assert status == 1
-    assert report[f"C1 on {label(ENGINES[0])}"][0] is False
+    for hops in (3, 20):
+        status, report = verified(rewritten(INT8, tmp_path / "m.tflite", convert.convert(other, hops=[hops])))
+        assert status == 1
+        assert report[f"C1 on {label(ENGINES[0])}"][0] is False
 
 
 def test_a_state_that_never_forgets(
@@ -286,6 +287,16 @@ def test_a_float_operator_inside(
 
 
 # -------------------------------------------------------------------------------------------------------------- parity
+
+
+def test_a_network_that_hears_nothing(tensorflow: Any, verified: Verify, tmp_path: Path) -> None:
+    from export import convert
+
+    one, _ = networks()
+    deaf = dataclasses.replace(one, weights=[(0 * kernel, bias) for kernel, bias in one.weights])
+    status, report = verified(rewritten(INT8, tmp_path / "m.tflite", convert.convert(deaf)))
+    assert status == 1
+    assert "have the same embedding" in only(report, *(f"ears on {label(name)}" for name in ENGINES))[0]
 
 
 @pytest.fixture(scope="module")
@@ -341,22 +352,30 @@ def test_a_file_of_other_weights_has_no_parity(verified: Verify, run: Path, tmp_
 def test_runs_that_do_not_fit(verified: Verify, run: Path, tmp_path: Path) -> None:
     status, report = verified(INT8, "--against", run)
     assert status == 1
-    assert f"could not be measured: {run} is a run of edge-s" in only(report, "parity")[0]
+    assert f"could not be measured: {run} is edge-s, and " in only(report, "parity")[0]
     status, report = verified(INT8, "--against", tmp_path)
     assert status == 1
     assert "could not be measured: " in only(report, "parity")[0]
 
 
-def test_the_edge_tpus_file_has_no_parity_of_its_own(verified: Verify, tmp_path: Path) -> None:
-    status, report = verified(EDGETPU, "--against", tmp_path)
+def test_the_edge_tpus_file_wants_its_twin(verified: Verify, run: Path, exported: Path, tmp_path: Path) -> None:
+    from export import __main__ as command
+
+    output = tmp_path / "tpu.tflite"
+    options = [str(run), "--output", str(output), "--recipe", "int8_ptq", "--target", "edgetpu"]
+    command.export(command.parser().parse_args(options))
+    status, report = verified(output, "--against", run)
     assert status == 0
     assert report["parity"][0] is None
-    assert "made for the Edge TPU, it holds no window graph" in report["parity"][1]
+    assert "name the CPU's with --twin" in report["parity"][1]
+    status, report = verified(output, "--against", run, "--twin", exported)
+    assert status == 0, report
+    assert report["parity"][0] is report["stored"][0] is True
 
 
 def test_parity_without_tensorflow(verified: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(export, "build", raising=False)
-    monkeypatch.setitem(sys.modules, "export.build", None)
+    monkeypatch.delattr(export, "against", raising=False)
+    monkeypatch.setitem(sys.modules, "export.against", None)
     status, report = verified(INT8, "--against", tmp_path)
     assert status == 1
     assert "could not be measured: --against needs TensorFlow" in only(report, "parity")[0]
