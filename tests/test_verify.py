@@ -214,7 +214,7 @@ def networks(count: int = 2) -> list[Any]:
     from export import graph
 
     spec = make_stub.SPECS["int8"]
-    ranges = [(0.0, 6.0)] * len(spec.convolutions)
+    ranges = [(0.0, 4.0)] * len(spec.convolutions)
     return [graph.Network(spec, graph.random_weights(spec.layers, seed), ranges) for seed in range(count)]
 
 
