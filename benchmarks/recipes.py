@@ -49,7 +49,7 @@ def prepared_on(seed: int, folds: Sequence[int]) -> int:
 
 
 def files(arguments: argparse.Namespace, folds: Sequence[int], names: Sequence[str]) -> dict[tuple[str, int], Path]:
-    """A model file for each recipe and seed, made where there is none."""
+    """A model file for each recipe and seed, made where there is none with these settings."""
     from tqdm import tqdm
 
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -58,15 +58,25 @@ def files(arguments: argparse.Namespace, folds: Sequence[int], names: Sequence[s
     for recipe, seed in tqdm(todo, desc="exporting", unit=" files", disable=None):
         listens = recipes.RECIPES[recipe].listens
         made[recipe, seed] = path = arguments.work / (f"{recipe}-{seed}.tflite" if listens else f"{recipe}.tflite")
-        if path.exists():
-            continue
         options = [str(arguments.run), "--output", str(path), "--recipe", recipe, "--seed", str(seed)]
         options += ["--steps", str(arguments.steps)] if arguments.steps else []
         fold = prepared_on(seed, folds)
         heard = [str(arguments.data / name) for name in names if int(Path(name).name.split("-")[0]) == fold]
         options += ["--representative", *heard] if listens else []
-        exporter.export(exporter.parser().parse_args(options))
+        wanted = exporter.parser().parse_args(options)
+        if not _is_as_wanted(path, wanted):
+            exporter.export(wanted)
     return made
+
+
+def _is_as_wanted(path: Path, wanted: argparse.Namespace) -> bool:
+    """Whether a file is there and was exported from this run with these settings."""
+    if not path.exists():
+        return False
+    provenance = l3edge.load(path).metadata["provenance"]
+    heard = ["training split", *(recording.name for recording in wanted.representative)]
+    settings = {key: getattr(wanted, key) for key in provenance["export"]}
+    return (provenance["run"], provenance["export"], provenance["representative"]) == (wanted.run.name, settings, heard)
 
 
 def check(paths: Sequence[Path], against: Path) -> None:

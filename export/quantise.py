@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from l3edge.layers import Conv, Pool, same_padding
+from l3edge.layers import Conv
 from training.backend import tf, tf_keras
+from training.network import stack
 
 from .graph import Network, entering, fake_quant, input_range, operations, quantised_kernel
 from .representative import Features
@@ -30,7 +31,7 @@ _PRUNED_AT = 2 / 3  # of the steps: from then on no more weights are pruned, and
 def calibrate(network: Network, features: Features) -> Network:
     """Post-training quantisation: the ranges are the smallest and largest values that representative audio gives."""
     model = _keras(network)
-    outputs = [model.get_layer(f"conv{i}").output for i in range(len(network.weights))]
+    outputs = [model.get_layer(f"conv{i + 1}").output for i in range(len(network.weights))]
     extremes = tf_keras.Model(model.input, [tf.stack([tf.reduce_min(x), tf.reduce_max(x)]) for x in outputs])
     # 0 is in every range, and a layer that never fires still needs a scale.
     low, high = np.zeros(len(outputs)), np.full(len(outputs), 1e-3)
@@ -119,7 +120,7 @@ def prune(
     def wrap(layer: Any, share: float) -> Any:
         return pruning.prune_low_magnitude(layer, pruning_schedule.PolynomialDecay(0.0, share, 0, end, frequency=every))
 
-    shares = {f"conv{i}": share for i, share in enumerate(sparsity) if share > 0}
+    shares = {f"conv{i + 1}": share for i, share in enumerate(sparsity) if share > 0}
     student = _wrapped(network, {name: lambda layer, s=share: wrap(layer, s) for name, share in shares.items()})
     callback = pruning_callbacks.UpdatePruningStep()
     callback.set_model(student)
@@ -149,7 +150,7 @@ def cluster(
     def wrap(layer: Any) -> Any:
         return clustering.cluster_weights(layer, number_of_clusters=clusters, cluster_centroids_init=start)
 
-    student = _wrapped(network, {f"conv{i}": wrap for i in range(1, len(network.weights))})
+    student = _wrapped(network, {f"conv{i + 1}": wrap for i in range(1, len(network.weights))})
     trained = ("kernel", "bias", "cluster_centroids_kernel")
     _distil(student, trained, network, batches, steps, learning_rate, progress)
     return _unwrapped(clustering.strip_clustering(student), network)
@@ -194,29 +195,13 @@ def _entering(network: Network, features: Features) -> Features:
 def _keras(network: Network) -> Any:
     """The folded network as a tf_keras model of stock layers, which is what tensorflow-model-optimization takes."""
     spec = network.spec
-    x = inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1))
-    convolution = 0
-    for layer in spec.layers:
-        if isinstance(layer, Pool):
-            x = tf_keras.layers.MaxPool2D(layer.size, layer.stride)(x)
-            continue
-        if layer.padding == "valid":  # in time; in frequency it is "same"
-            x = tf_keras.layers.ZeroPadding2D(((0, 0), same_padding(x.shape[2], layer, 1)))(x)
-        x = tf_keras.layers.Conv2D(
-            layer.filters,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            dilation_rate=layer.dilation,
-            activation="relu" if layer.relu else "linear",
-            name=f"conv{convolution}",
-        )(x)
-        convolution += 1
+    inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1))
+    x = stack(inputs, spec.layers, folded=True)
     if spec.embedding == "maximum":
         x = tf_keras.layers.MaxPool2D(tuple(x.shape[1:3]))(x)
     model = tf_keras.Model(inputs, tf_keras.layers.Flatten()(x))  # in which order does not matter to the loss
     for i, weights in enumerate(network.weights):
-        model.get_layer(f"conv{i}").set_weights(list(weights))
+        model.get_layer(f"conv{i + 1}").set_weights(list(weights))
     return model
 
 
@@ -229,7 +214,7 @@ def _wrapped(network: Network, wrappers: dict[str, Callable[[Any], Any]]) -> Any
 
 def _unwrapped(model: Any, network: Network) -> Network:
     """The network with the weights of a model as `_keras` makes it."""
-    weights = tuple(tuple(model.get_layer(f"conv{i}").get_weights()) for i in range(len(network.weights)))
+    weights = tuple(tuple(model.get_layer(f"conv{i + 1}").get_weights()) for i in range(len(network.weights)))
     return dataclasses.replace(network, weights=weights)
 
 
@@ -253,7 +238,7 @@ def _scheme(keep: str | None) -> Any:
 def _quantisers(student: Any, network: Network) -> tuple[Any, list[Any]]:
     """The layer that quantises the input, and the wrapped convolutions; Keras numbers the former in each process."""
     entry = next(layer for layer in student.layers if layer.name.startswith("quantize_layer"))
-    return entry, [student.get_layer(f"quant_conv{i}") for i in range(len(network.weights))]
+    return entry, [student.get_layer(f"quant_conv{i + 1}") for i in range(len(network.weights))]
 
 
 def _variable(layer: Any, end: str) -> Any:

@@ -26,8 +26,11 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-3
 
 
-def stack(x: Any, layers: Sequence[Layer]) -> Any:
-    """Apply the rows of a layer table to x, float32 [b, time, frequency, channels]."""
+def stack(x: Any, layers: Sequence[Layer], *, folded: bool = False) -> Any:
+    """Apply the rows of a layer table to x, float32 [b, time, frequency, channels].
+
+    folded: as deployed, with bias and ReLU in the convolution and no batch normalisation.
+    """
     convolutions = pools = 0
     for layer in layers:
         if isinstance(layer, Pool):
@@ -35,6 +38,7 @@ def stack(x: Any, layers: Sequence[Layer]) -> Any:
             x = tf_keras.layers.MaxPool2D(layer.size, layer.stride, name=f"pool{pools}")(x)
             continue
         convolutions += 1
+        normalised = layer.relu and not folded
         if layer.padding == "valid":  # in time; in frequency it is "same"
             sides = same_padding(x.shape[2], layer, 1)
             x = tf_keras.layers.ZeroPadding2D(((0, 0), sides), name=f"pad{convolutions}")(x)
@@ -44,11 +48,12 @@ def stack(x: Any, layers: Sequence[Layer]) -> Any:
             layer.stride,
             layer.padding,
             dilation_rate=layer.dilation,
-            use_bias=not layer.relu,  # batch normalisation has one
+            activation="relu" if layer.relu and folded else "linear",
+            use_bias=not normalised,  # batch normalisation has one
             kernel_initializer="he_normal",
             name=f"conv{convolutions}",
         )(x)
-        if layer.relu:
+        if normalised:
             x = tf_keras.layers.BatchNormalization(
                 momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"bn{convolutions}"
             )(x)
