@@ -221,14 +221,6 @@ class Network:
             columns: Array = results[0][0]
             return columns
 
-    def step_mel(self, log_mel: Array, states: States) -> Array:
-        """One step of a file for the Edge TPU on log-mel as it takes it: `hear`'s."""
-        with self._lock:
-            results = self._call("stream")([log_mel, *states], ["log_mel", *self._names], ["columns", *self._names])
-            states[:] = results[1:]
-            columns: Array = results[0][0]
-            return columns
-
     def hear(self, samples: NDArray[np.float32]) -> Array:
         """Log-mel as a file for the Edge TPU takes it: [1, frames, bins, 1] of a step's samples, int8."""
         log_mel = frontend.features(samples, self._file.spec.front_end)[None, :, :, None]
