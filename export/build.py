@@ -131,7 +131,7 @@ def finish(
     }
     with model_file.replacing(arguments.output) as path:
         model_file.write(path, flatbuffer, metadata)
-        print(f"checking on {len(checked_on)} clips", file=sys.stderr)
+        print(f"checking on {len(checked_on)} clip(s) of sound", file=sys.stderr)
         tolerance = verify.TOLERANCES[recipe]
         if target == "edgetpu":
             tolerance = tolerance._replace(step=verify.TWO_FRONT_ENDS)
@@ -140,13 +140,16 @@ def finish(
             parity = verify.measure(l3edge.load(path), reference, checked_on)
         metadata["parity"] = {**parity, **described, "tolerance": tolerance._asdict()}
         wrong = verify.failures(parity, tolerance)
-        for key, value in metadata["parity"].items():
-            print(f"  {key:24} {value}", file=sys.stderr)
+        for line in verify.told(parity, tolerance):
+            print(f"  {line}", file=sys.stderr)
         if wrong:
-            raise ExportError(f"{arguments.output} is not written, it is outside its tolerance: {'; '.join(wrong)}")
+            raise ExportError(
+                f"{arguments.output} is not written, it is outside its tolerance: {'; '.join(wrong)}; give more "
+                "--steps, or audio to learn from that is more like what it is checked on"
+            )
         model_file.write(path, flatbuffer, metadata)
     size = arguments.output.stat().st_size
-    print(f"{arguments.output}: {metadata['name']}, {recipe}, {size} bytes", file=sys.stderr)
+    print(f"{arguments.output}: {metadata['name']}, {recipe}, {size:,} bytes", file=sys.stderr)
 
 
 def check_target(spec: l3edge.Spec, arguments: argparse.Namespace) -> None:

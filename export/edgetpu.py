@@ -124,6 +124,10 @@ def main() -> int:
     sub.add_argument("--output", type=Path, required=True, metavar="OUT.tflite", help="the model to write")
     sub.set_defaults(command=_attach_command)
     arguments = parser.parse_args()
+    inputs = (getattr(arguments, name, None) for name in ("model", "compiled", "spec_from"))
+    for path in inputs:
+        if path is not None and not path.is_file():
+            parser.exit(2, f"error: {path}: no such file\n")
     return int(arguments.command(arguments))
 
 

@@ -71,6 +71,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
         )
     make_deterministic(arguments.seed)
     calibrate_on, check_on, described = audio_of(read.spec, arguments.audio)
+    if arguments.audio and not described["held_out_clips"]:
+        told = f"fewer than {HELD_OUT} recordings: the file is checked on those that it is calibrated on"
+        print(f"warning: {told}", file=sys.stderr)
     network = Network(read.spec, read.weights, affine=read.affine)
     finish(
         prepared(network, calibrate_on, arguments),

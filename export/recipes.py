@@ -7,6 +7,7 @@ int8, its input, states and output too; only the front end computes in float32.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,6 +70,7 @@ def progress(what: str, steps: int) -> Iterator[quantise.Progress]:
     """A progress bar on a terminal, with the loss."""
     from tqdm import tqdm
 
+    print(f"{what}, {steps} steps", file=sys.stderr)  # where no bar is drawn, so that the wait has a reason
     with tqdm(total=steps, desc=what, unit=" steps", disable=None) as bar:
 
         def report(step: int, loss: float) -> None:

@@ -203,6 +203,28 @@ def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
     return [f"{name} is {value:g}, the limit is {limit:g}" for name, value, good, limit in checks if not good]
 
 
+def told(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
+    """The figures of `measure` for people, with their limits."""
+    largest = parity["max_value"]
+    lines = [
+        f"{parity['windows']} windows of {parity['clips']} clip(s), on {parity['engine']}",
+        f"cosine to the float32 network: mean {parity['cosine_mean']:.6f} (at least {tolerance.mean_cosine:g}), "
+        f"minimum {parity['cosine_min']:.6f} (at least {tolerance.min_cosine:g})",
+        f"largest error: {parity['max_error'] / largest:.3g} of the largest value (at most {tolerance.max_error:g})",
+        f"step against window graph: {parity['step_values_differing']} of {parity['step_values']} values differ, by at "
+        f"most {parity['step_max_error'] / largest:.2g} of the largest (at most {tolerance.step:g})",
+    ]
+    if "same_mel_values" in parity:
+        differing, compared = parity["same_mel_values_differing"], parity["same_mel_values"]
+        lines.append(
+            f"against the CPU's network, for the same mel: {differing} of {compared} values differ (at most 0)"
+        )
+        lines.append(
+            f"with its own front end: {parity['embeddings_differing']} of {parity['windows']} embeddings differ"
+        )
+    return lines
+
+
 class Check(NamedTuple):
     """One line of the report; passed is None where a check could not be made."""
 
@@ -463,8 +485,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Check, print a table, write JSON; the exit status."""
-    arguments = parser().parse_args()
-    path = l3edge.model.find(arguments.model)
+    made = parser()
+    arguments = made.parse_args()
+    try:
+        path = l3edge.model.find(arguments.model)
+    except l3edge.UnknownModelError as error:
+        made.exit(2, f"error: {error}\n")
+    named = [arguments.against, arguments.data, arguments.twin, *arguments.audio]
+    for missing in (named_path for named_path in named if named_path and not named_path.exists()):
+        made.exit(2, f"error: {missing}: no such file or folder\n")
     checks = verify(path, arguments.against, arguments.data, arguments.audio, arguments.twin)
     width = max(len(check.name) for check in checks)
     for check in checks:

@@ -157,7 +157,7 @@ class Network:
             if self._file.target != "edgetpu":
                 raise EngineError(
                     f"{self._file.path} was exported for the {self._file.target}, and engine 'edgetpu' runs what was "
-                    "exported with `python -m export --target edgetpu`"
+                    "exported with `python -m export --target edgetpu`; leave the engine out"
                 )
             self._delegate = self._delegate or EDGE_TPU_LIBRARY
         elif compiled and not self._delegate:

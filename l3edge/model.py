@@ -57,8 +57,9 @@ def find(model: str | os.PathLike[str] | None = None) -> Path:
         return FOLDER / f"{versions[-1]}.tflite"
     if Path(name).is_file():
         return Path(name)
+    hint = "; a run is no model yet: `python -m export` makes one of it" if (Path(name) / "spec.json").is_file() else ""
     raise UnknownModelError(
-        f"no model {name!r}: neither a file nor a built-in model; the built-in models are {', '.join(BUILT_IN)}"
+        f"no model {name!r}{hint}: neither a file nor a built-in model; the built-in models are {', '.join(BUILT_IN)}"
     )
 
 

@@ -150,7 +150,7 @@ def _metadata(data: bytes) -> dict[str, Any]:
             digest = _member(archive, DIGEST) if DIGEST in archive.namelist() else None
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelFileError(
-            f"no {MEMBER} inside, so not an l3edge model or a truncated one; "
+            f"no {MEMBER} inside that can be read, so not an l3edge model, or a truncated or damaged one; "
             "`python -m export` writes it into every model it makes"
         ) from error
     except (OSError, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, zlib.error) as error:

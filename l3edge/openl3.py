@@ -222,7 +222,8 @@ def _embed(model: Model, signal: Any, sr: Any, hop_size: float, center: bool) ->
     if not len(mono.samples):
         raise AudioError("empty audio has no embedding")
     if not mono.samples.any():
-        warnings.warn("the audio is all zeros", AudioWarning, stacklevel=3)
+        why = f": {mono.non_finite} values were not finite, and taken as zero" if mono.non_finite else ""
+        warnings.warn(f"the audio is all zeros{why}", AudioWarning, stacklevel=3)
     # OpenL3's resampler cuts to whole samples, soxr rounds: a sample more could make a window more.
     length = max(1, int(len(mono.samples) * (spec.sample_rate / rate)))
     x = audio_input.resample(mono.samples, rate, spec.sample_rate)[:length]

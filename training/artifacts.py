@@ -122,7 +122,8 @@ def load_weights(path: Path, model: tf_keras.Model) -> None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = dict(file)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is damaged, or not an .npz of plain arrays"
+        raise TrainingError(f"{path} cannot be read: {why}") from error
     variables = _named_weights(model)
     for name in sorted(set(variables) | set(arrays)):
         have = arrays[name].shape if name in arrays else None
