@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 
 import l3edge
 from l3edge import engine
+
+# To explain a failure hypothesis traces every line that runs, which with TensorFlow takes several times the test.
+settings.register_profile("untraced", phases=[phase for phase in Phase if phase is not Phase.explain])
+settings.load_profile("untraced")
 
 DATA = Path(__file__).parent / "data"
 STUBS = [DATA / f"stub-{kind}.tflite" for kind in ("int8", "float32", "edgetpu", "window")]

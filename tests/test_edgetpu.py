@@ -453,13 +453,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(make_stub.SPECS["int8"], tmp_path_factory.mktemp("edgetpu") / "m.tflite")
 
 
+def labels_of(spec: Spec) -> list[str]:
+    return [f"value {i}" for i in range(spec.embedding_size)]
+
+
 def export(spec: Spec, path: Path) -> Path:
     ranges = [(0.0 if layer.relu else -6.0, 6.0) for layer in spec.convolutions]
     network = graph.Network(spec, graph.random_weights(spec.layers, 0), ranges)
     metadata = {"name": "m", "spec": spec.to_json(), "recipe": "int8_ptq", "target": "edgetpu", "parity": {}}
     provenance = {"weights": "random"}
     data = export_convert.convert(network, target="edgetpu")
-    model_file.write(path, data, {**metadata, "provenance": provenance, "labels": ["a", "b"]})
+    model_file.write(path, data, {**metadata, "provenance": provenance, "labels": labels_of(spec)})
     return path
 
 
@@ -501,7 +505,7 @@ def test_attach(exported: Path, tmp_path: Path) -> None:
     before, after = model_file.read(exported), model_file.read(output)
     assert after.flatbuffer == made.read_bytes()
     assert after.signatures == before.signatures
-    assert (after.spec, after.name, after.target, after.labels) == (before.spec, "m", "edgetpu", ["a", "b"])
+    assert (after.spec, after.name, after.target, after.labels) == (before.spec, "m", "edgetpu", labels_of(before.spec))
     assert after.metadata["provenance"] == {
         "weights": "random",
         "compiled": {"from_sha256": before.sha256, "edgetpu_operators": 1, "cpu_operators": 0},
