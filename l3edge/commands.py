@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -264,7 +265,9 @@ def _embed_file(
     with audio.open_file(path) as file:
         stream = model.stream(file.sample_rate, args.hop, args.center)
         parts = []
-        for block in file.blocks(file.sample_rate):
+        # Of a file with longer steps, twice the longest at a time: so that one fits, wherever the last push ended.
+        longest = model.network.hops[-1] * model.spec.hop / model.spec.sample_rate if model.network.hops else 0.0
+        for block in file.blocks(math.ceil(max(1.0, 2 * longest) * file.sample_rate)):
             parts.append(stream.push(block))
             if progress and progress.due:
                 done = stream.counts.samples

@@ -343,6 +343,28 @@ def test_signal_flushes_what_was_heard(clip: Path, tmp_path: Path, number: int, 
 # --- embed ------------------------------------------------------------------------------------------------------------
 
 
+def test_embed_takes_the_longest_step_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float32 stub has steps of ten hops: of 30 s most are taken so, at the model's rate and from another."""
+    taken: list[int] = []
+    step = engine.Network.step
+
+    def counting(self: engine.Network, samples: np.ndarray, states: list[np.ndarray], hops: int = 1) -> np.ndarray:
+        taken.append(hops)
+        return step(self, samples, states, hops)
+
+    monkeypatch.setattr(engine.Network, "step", counting)
+    for rate in (16_000, 44_100):
+        path = tmp_path / f"{rate}.wav"
+        soundfile.write(path, sounds(rate, 30.0), rate, subtype="FLOAT")
+        taken.clear()
+        assert cli.main(["embed", str(path), "--model", str(STUBS[1])]) == 0
+        assert taken.count(10) >= 20
+        assert sum(taken) in (300, 301)
+        with np.load(tmp_path / f"{rate}.npz", allow_pickle=False) as found:
+            model = l3edge.load(STUBS[1])
+            assert_same((found["embeddings"], found["times"]), model.embed(*l3edge.audio.read(path)))
+
+
 def test_embed(clip: Path, tmp_path: Path, embedded: tuple[np.ndarray, np.ndarray]) -> None:
     done = run("embed", clip, "--model", STUB, "--output", tmp_path / "new" / "folder")
     assert (done.returncode, done.stderr) == (0, "")
