@@ -30,7 +30,7 @@ import h5py
 import soundfile
 
 import l3edge
-from export import build, convert, graph, import_weights, published, quantise, representative
+from export import build, convert, graph, import_weights, published, quantise, representative, verify
 from export.contract import sounds
 from l3edge import audio, cli, frontend, model_file, openl3
 from l3edge.frontend import Decibel
@@ -545,6 +545,17 @@ def test_sea_64_gives_the_published_embeddings(
     print(f"{recipe}: {len(cosine)} windows, cosine mean {cosine.mean():.6f}, minimum {cosine.min():.6f}")
     assert cosine.mean() >= mean
     assert cosine.min() >= minimum
+
+
+@needs_sea
+@needs_clips
+@pytest.mark.parametrize("recipe", ["float32", "int8_ptq"])
+def test_the_stored_parity_is_reproduced(sea64: dict[str, l3edge.Model], recipe: str) -> None:
+    """`export.verify --against FILE.h5.gz`, with the recordings that the import was given."""
+    audio = CALIBRATE[::2] if recipe == "int8_ptq" else []
+    checks = {check.name: check for check in verify.verify(sea64[recipe].path, SEA64, audio=audio)}
+    assert not [check for check in checks.values() if check.passed is False]
+    assert checks["parity"].passed is checks["stored"].passed is True
 
 
 @needs_sea
