@@ -315,6 +315,11 @@ def test_reader_that_has_enough(tmp_path: Path) -> None:
     assert len(parse(done.stdout)[1]) == 2
 
 
+def _heeding_interrupts() -> None:
+    """A shell that runs us in the background has SIGINT ignored, and what it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_flushes_what_was_heard(clip: Path, tmp_path: Path, number: int, status: int) -> None:
     output, heard, long = tmp_path / "results.jsonl", tmp_path / "heard.wav", tmp_path / "long.wav"
@@ -326,6 +331,7 @@ def test_signal_flushes_what_was_heard(clip: Path, tmp_path: Path, number: int, 
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=_heeding_interrupts,
     )
     deadline = time.monotonic() + 20
     while not (heard.exists() and heard.stat().st_size > 300_000):  # about 0.85 s
