@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from training.cli import HelpFormatter, run
+from training.cli import ListHelpFormatter, run
 from training.network import folded
 from training.pretrain import load_run
 
-from .build import add_options, check_output, check_target, finish, make_deterministic, prepared, tower_of
+from .build import add_options, check_output, check_target, finish, make_deterministic, prepared, recipes_told, tower_of
 from .graph import Network
 from .recipes import DEFAULT, RECIPES
 from .representative import Signal, balanced, clips, parity_audio, recordings
@@ -58,10 +58,10 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(
         prog="python -m export",
-        formatter_class=HelpFormatter,
+        formatter_class=ListHelpFormatter,
         description="Turn a training run's audio tower into a streaming .tflite with its front end inside, reload it, "
         "and check it against the float32 tower and against its own whole-window graph.",
-        epilog="recipes: " + "; ".join(f"{name}: {recipe.text}" for name, recipe in RECIPES.items()),
+        epilog=recipes_told(),
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")
     add_options(made, recipe=DEFAULT)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,15 @@ def add_options(parser: argparse.ArgumentParser, recipe: str, *, streaming: bool
     parser.add_argument("--batch", type=positive_int, default=32, help="windows in a fine-tuning step")
     parser.add_argument("--learning-rate", type=positive_float, default=1e-4, help="of fine-tuning, decaying to zero")
     parser.add_argument("--seed", type=int, default=0, help="of the windows and levels that are drawn")
+
+
+def recipes_told() -> str:
+    """The recipes, a paragraph each, for the end of --help."""
+    wrapped = [
+        textwrap.fill(f"{name}: {recipe.text}", 80, initial_indent="  ", subsequent_indent="    ")
+        for name, recipe in recipes.RECIPES.items()
+    ]
+    return "\n".join(["recipes:", *wrapped])
 
 
 def check_output(path: Path) -> None:

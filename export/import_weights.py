@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from l3edge.spec import Spec
-from training.cli import HelpFormatter, positive_int, run
+from training.cli import ListHelpFormatter, positive_int, run
 
 from . import ExportError, published
-from .build import add_options, check_output, finish, float_embeddings, make_deterministic, prepared
+from .build import add_options, check_output, finish, float_embeddings, make_deterministic, prepared, recipes_told
 from .graph import Network
 from .recipes import RECIPES
 from .representative import Signal, affordable, recordings
@@ -98,11 +98,11 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(
         prog="python -m export.import_weights",
-        formatter_class=HelpFormatter,
+        formatter_class=ListHelpFormatter,
         description="Turn a weight file that OpenL3 (0.2 to 0.4) or EdgeL3 published into a .tflite with its front end "
         "inside, reload it, and check it. What the file is, is recognised from its layers; every window is computed by "
         "itself, as there.",
-        epilog="recipes: " + "; ".join(f"{name}: {recipe.text}" for name, recipe in RECIPES.items()),
+        epilog=recipes_told(),
     )
     made.add_argument("weights", type=Path, metavar="FILE.h5", help="published weights, .h5 or .h5.gz")
     # float32 gives the values that the published network gives, and needs nothing but the file.

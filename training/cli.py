@@ -24,6 +24,13 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if silent else super()._get_help_string(action)
 
 
+class ListHelpFormatter(HelpFormatter):
+    """Keeps the lines of the epilog, which is a list, and wraps all else."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit: its status, or 1 with a message on stderr, or 130 after Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
