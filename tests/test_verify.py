@@ -94,7 +94,9 @@ def test_good_files_pass(path: Path, tmp_path: Path) -> None:
         assert "nothing runs in float but the front end" in ran.stdout
 
 
-def test_what_is_no_model(verified: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_model(
+    verified: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     damaged = tmp_path / "damaged.tflite"
     data = bytearray(INT8.read_bytes())
     data[20_000] ^= 4
@@ -106,8 +108,14 @@ def test_what_is_no_model(verified: Verify, tmp_path: Path, monkeypatch: pytest.
     status, report = verified(ROOT / "README.md")
     assert "not a TFLite model" in only(report, "file")[0]
     monkeypatch.setattr("sys.argv", ["verify", "nowhere.tflite"])
-    with pytest.raises(l3edge.UnknownModelError, match="nowhere"):
+    with pytest.raises(SystemExit) as stopped:
         verify.main()
+    assert stopped.value.code == 2
+    monkeypatch.setattr("sys.argv", ["verify", str(INT8), "--against", "no-run"])
+    with pytest.raises(SystemExit) as stopped:
+        verify.main()
+    assert stopped.value.code == 2
+    assert "no-run: no such file or folder" in capsys.readouterr().err
 
 
 def rewritten(source: Path, path: Path, flat: bytes | None = None, **metadata: Any) -> Path:
