@@ -39,6 +39,17 @@ def timed(function: Callable[[], Any]) -> float:
     return (time.perf_counter_ns() - begin) / 1000
 
 
+def in_turns(stages: dict[str, Callable[[], Any]], hops: int) -> dict[str, list[float]]:
+    """Microseconds of at least so many calls of each stage; the first of every TURN is a cold one."""
+    times: dict[str, list[float]] = {name: [] for name in stages}
+    for turn in range(WARM_UP + -(-hops // TURN)):
+        for name, stage in stages.items():
+            microseconds = [timed(stage) for _ in range(TURN)]
+            if turn >= WARM_UP:
+                times[name] += microseconds
+    return times
+
+
 def bare_step(model: l3edge.Model, samples: NDArray[np.float32]) -> Callable[[], Any]:
     """`invoke()` of the step graph on an interpreter of its own, inputs set once."""
     interpreter = model.engine.interpreter.Interpreter(model_content=model.flatbuffer, num_threads=1)
@@ -66,12 +77,7 @@ def measure(model: l3edge.Model, hops: int) -> dict[str, Any]:
         "push": lambda: stream.push(sound[: spec.hop]),
         "resample": lambda: resampler.push(source),
     }
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for turn in range(WARM_UP + -(-hops // TURN)):
-        for name, stage in stages.items():
-            microseconds = [timed(stage) for _ in range(TURN)]
-            if turn >= WARM_UP:
-                times[name] += microseconds
+    times = in_turns(stages, hops)
     result: dict[str, Any] = {
         name: {
             **{f"p{p}": round(float(np.percentile(values, p)), 1) for p in (50, 90, 99)},

@@ -40,7 +40,7 @@ from training.cli import HelpFormatter, TrainingError, positive_int, run
 from training.pretrain import load_run
 
 from .choices import cosines
-from .latency import TURN, WARM_UP, bare_step, timed
+from .latency import bare_step, in_turns
 from .machine import describe
 
 HERE = Path(__file__).parents[1]
@@ -135,13 +135,7 @@ def step_times(models: dict[str, l3edge.Model], hops: int) -> dict[str, float]:
     for name, model in models.items():
         sound = np.random.default_rng(0).normal(0, 0.1, model.spec.window).astype(np.float32)
         stages[name] = bare_step(model, sound[: model.spec.step_samples])
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for turn in range(WARM_UP + -(-hops // TURN)):
-        for name, stage in stages.items():
-            microseconds = [timed(stage) for _ in range(TURN)]
-            if turn >= WARM_UP:
-                times[name] += microseconds
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return {name: float(np.median(values)) for name, values in in_turns(stages, hops).items()}
 
 
 def of_kernels(model: l3edge.Model) -> dict[str, list[float]]:

@@ -138,14 +138,14 @@ def same_mel(split: l3edge.Model, twin: l3edge.Model, clips: Clips) -> dict[str,
     shape = (1, spec.frames_per_hop, spec.front_end.bins, 1)
     states = [f"state_{i}" for i in range(len(spec.state_shapes))]
     results = ["columns", *states]
-    ours, theirs = _Plain(split), _Plain(twin)
+    ours, theirs = _plain(split), _plain(twin)
     compared = differing = 0
     for clip in clips:
         kept = other = [np.zeros(made, np.int8) for made in spec.state_shapes]
         for begin in range(0, len(clip) - spec.step_samples + 1, spec.hop):
-            want = theirs(["samples", *states], [clip[begin : begin + spec.step_samples], *other], results)
+            want = theirs([clip[begin : begin + spec.step_samples], *other], ["samples", *states], results)
             mel = theirs.interpreter.get_tensor(quantised).reshape(shape)
-            got = ours(["log_mel", *states], [mel, *kept], results)
+            got = ours([mel, *kept], ["log_mel", *states], results)
             kept, other = got[1:], want[1:]
             for a, b in zip(got, want, strict=True):
                 compared += a.size
@@ -153,30 +153,17 @@ def same_mel(split: l3edge.Model, twin: l3edge.Model, clips: Clips) -> dict[str,
     return {"same_mel_values": compared, "same_mel_values_differing": differing}
 
 
-class _Plain:
+def _plain(model: l3edge.Model) -> engine.Bare:
     """The step of a model on the engine's plain kernels, every tensor kept."""
-
-    def __init__(self, model: l3edge.Model) -> None:
-        module = model.engine.interpreter
-        self.interpreter = module.Interpreter(
-            model_content=model.flatbuffer,
-            num_threads=1,
-            experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            experimental_preserve_all_tensors=True,
-        )
-        self.interpreter.allocate_tensors()
-        table = model.metadata["signatures"]["stream"]
-        details = {"inputs": self.interpreter.get_input_details(), "outputs": self.interpreter.get_output_details()}
-        self._inputs, self._outputs = (
-            {row["name"]: entry["index"] for row, entry in zip(table[side], details[side], strict=True)}
-            for side in ("inputs", "outputs")
-        )
-
-    def __call__(self, names: list[str], values: list[Any], results: list[str]) -> list[NDArray[np.int8]]:
-        for name, value in zip(names, values, strict=True):
-            self.interpreter.set_tensor(self._inputs[name], value)
-        self.interpreter.invoke()
-        return [self.interpreter.get_tensor(self._outputs[name]) for name in results]
+    module = model.engine.interpreter
+    interpreter = module.Interpreter(
+        model_content=model.flatbuffer,
+        num_threads=1,
+        experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    return engine.Bare(interpreter, "stream", model.metadata["signatures"])
 
 
 def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
@@ -286,9 +273,7 @@ def structure(file: model_file.ModelFile) -> Check:
     made = {row["dtype"] for table in file.signatures.values() for row in table["outputs"]}
     if ("int8" in made) != recipe.startswith("int8"):
         return Check("structure", False, f"{counted}; the recipe is {recipe!r}, and outputs are {', '.join(made)}")
-    wrong = (
-        computed_weights(file.graph) if "float16" not in recipe else []
-    )  # which are float16, and converted as it runs
+    wrong = computed_weights(file.graph)
     wrong += floats(file.graph) if "int8" in made else []
     good = "nothing runs in float but the front end" if "int8" in made else "a float network"
     return Check("structure", not wrong, f"{counted}; {'; '.join(wrong[:3]) or good}")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from . import frontend
 from .errors import EngineError, ModelFileError, OptionError
 from .model_file import ModelFile
-from .tensors import step_hops
+from .tensors import Signatures, step_hops
 
 Array = NDArray[Any]
 States = list[Array]
@@ -198,8 +198,8 @@ class Network:
                     f"{self._file.path}: has no signature {key!r}, only {sorted(self._file.signatures)}"
                 )
             signature = self._file.graph.signatures.get(key)
-            make = _Bare if signature is None or signature.subgraph == 0 else _Signature
-            self._calls[key] = make(self._open(), key, self._file)
+            make = Bare if signature is None or signature.subgraph == 0 else _Signature
+            self._calls[key] = make(self._open(), key, self._file.signatures)
         return self._calls[key]
 
     def zero_states(self) -> States:
@@ -249,12 +249,12 @@ class Network:
         return made
 
 
-class _Bare:
-    """The first subgraph of a file, by the bare call."""
+class Bare:
+    """The first subgraph of a file, by the bare call; the signature that it is names its tensors."""
 
-    def __init__(self, interpreter: Any, key: str, file: ModelFile) -> None:
-        self._interpreter = interpreter
-        table = file.signatures[key]
+    def __init__(self, interpreter: Any, key: str, signatures: Signatures) -> None:
+        self.interpreter = interpreter
+        table = signatures[key]
         entries = (interpreter.get_input_details(), interpreter.get_output_details())
         self._inputs, self._outputs = (
             {row["name"]: int(entry["index"]) for row, entry in zip(table[side], details, strict=True)}
@@ -262,7 +262,7 @@ class _Bare:
         )
 
     def __call__(self, values: list[Array], inputs: list[str], outputs: list[str]) -> list[Array]:
-        interpreter = self._interpreter
+        interpreter = self.interpreter
         for name, value in zip(inputs, values, strict=True):
             interpreter.set_tensor(self._inputs[name], value)
         interpreter.invoke()
@@ -272,7 +272,7 @@ class _Bare:
 class _Signature:
     """Another subgraph of a file, by its signature."""
 
-    def __init__(self, interpreter: Any, key: str, _file: ModelFile) -> None:
+    def __init__(self, interpreter: Any, key: str, _signatures: Signatures) -> None:
         self._runner = interpreter.get_signature_runner(key)
 
     def __call__(self, values: list[Array], inputs: list[str], outputs: list[str]) -> list[Array]:
@@ -280,4 +280,4 @@ class _Signature:
         return [made[name] for name in outputs]
 
 
-_Call = _Bare | _Signature
+_Call = Bare | _Signature

@@ -11,7 +11,7 @@ from .spec import Spec
 
 Signatures = dict[str, dict[str, list[dict[str, Any]]]]
 
-ROLES = {"samples": "samples", "log_mel": "log_mel", "columns": "columns", "embedding": "embedding"}
+ROLES = ("samples", "log_mel", "columns", "embedding")  # of the tensors that are called so
 
 
 def signatures(graph: tflite.Model, named: Signatures | None = None) -> Signatures:
@@ -61,7 +61,7 @@ def _tensor(name: str, tensor: tflite.Tensor) -> dict[str, Any]:
         raise ModelFileError(f"tensor {name[:80]!r} must have a fixed shape and one scale")
     return {
         "name": name,
-        "role": ROLES.get(name, "state" if name.startswith("state_") else "unknown"),
+        "role": name if name in ROLES else "state" if name.startswith("state_") else "unknown",
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
         "scale": tensor.scales[0] if tensor.scales else None,
