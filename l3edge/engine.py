@@ -149,6 +149,8 @@ class Network:
         levels = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32)
         self._levels = (levels - np.float32(self.zero_point)) * np.float32(self.scale)
         self._mel = next((row for row in table["inputs"] if row["role"] == "log_mel"), None)
+        # Of a step: put together once, and not every hop.
+        self._enter, self._leave = ["log_mel" if self._mel else "samples", *self._names], ["columns", *self._names]
 
     def _settle_delegate(self) -> None:
         """What only works together is asked for together."""
@@ -214,9 +216,7 @@ class Network:
         with self._lock:
             call = self._call("stream" if hops == 1 else f"stream_{hops}")
             first = self.hear(samples) if self._mel else samples
-            results = call(
-                [first, *states], ["log_mel" if self._mel else "samples", *self._names], ["columns", *self._names]
-            )
+            results = call([first, *states], self._enter, self._leave)
             states[:] = results[1:]
             columns: Array = results[0][0]
             return columns

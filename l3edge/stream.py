@@ -164,9 +164,12 @@ class Stream:
         rows = self._runner.feed(x)
         if not rows:
             return np.zeros((0, self._spec.embedding_size), np.float32), np.zeros(0, np.float64)
-        centres = np.arange(self._window, self._window + len(rows)) * self._hop + (self._spec.window // 2 - self._zeros)
+        # Plain numbers: for one window, as nearly always, an array's arithmetic would cost more than the numbers.
+        middle, rate = self._spec.window // 2 - self._zeros, self._spec.sample_rate
+        windows = range(self._window, self._window + len(rows))
+        times = [self._origin + (k * self._hop + middle) / rate for k in windows]
         self._window += len(rows)
-        return self._network.dequantize(np.array(rows)), self._origin + centres / self._spec.sample_rate
+        return self._network.dequantize(np.array(rows)), np.array(times, np.float64)
 
 
 class _Steps:
