@@ -27,7 +27,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 def clips(data: Path, split: str) -> list[Signal]:
     """The audio of a split of shards, at the rate of the data."""
-    return [shards.parse(record)["audio"].numpy() for record in shards.load(data, split)]
+    return [shards.parse(record)["audio"].numpy() for record in shards.load(shards.open_data(data), split)]
 
 
 def recordings(paths: Sequence[Path], sample_rate: int) -> list[Signal]:

@@ -65,13 +65,13 @@ class Trainer:
         return image, self.model.get_layer("audio")(features(audio, self.spec), training=training)
 
     @tf.function
-    def train(self, images: Any, audio: Any, video: Any, rate: Any) -> None:
-        """One step on n clips: n positives, and n times `negatives` of different videos."""
+    def train(self, images: Any, audio: Any, group: Any, rate: Any) -> None:
+        """One step on n clips: n positives, and n times `negatives` of different source videos."""
         n = images.shape[0]
         rolls = min(self.negatives, n - 1) + 1
         partner = (tf.range(n)[:, None] + tf.range(rolls)[None, :]) % n  # [n, rolls]; column 0 is the clip itself
         own = tf.tile(tf.range(rolls)[None, :] == 0, [n, 1])  # [n, rolls]
-        different = tf.gather(video, partner) != video[:, None]
+        different = tf.gather(group, partner) != group[:, None]
         negative = tf.cast(different, tf.float32)
         weights = 0.5 * tf.where(own, 1.0 / n, tf.math.divide_no_nan(negative, tf.reduce_sum(negative)))
         with tf.GradientTape() as tape:
@@ -98,7 +98,7 @@ class Trainer:
         """Half the pairs positive, half negative; all None where one video makes negatives impossible."""
         n = len(clips.other)
         if not n:
-            return dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_kinds"))
+            return dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels"))
         parts = [
             self._embed_for_evaluation(clips.images[i : i + batch], clips.audio[i : i + batch])
             for i in range(0, n, batch)
@@ -109,16 +109,16 @@ class Trainer:
         positive, hits = correspondence(fusion([image, sound]), tf.ones(n, tf.int32), weights)
         logits = fusion([image, tf.gather(sound, clips.other)])
         negative, rejections = correspondence(logits, tf.zeros(n, tf.int32), weights)
-        other = tf.cast(~clips.same_kind, tf.float32)
+        other = tf.cast(~clips.same_label, tf.float32)
         other = tf.math.divide_no_nan(other, tf.reduce_sum(other))
-        other_kinds = correspondence(logits, tf.zeros(n, tf.int32), other)[1]
+        other_labels = correspondence(logits, tf.zeros(n, tf.int32), other)[1]
         return {
             "pairs": 2 * n,
             "loss": float(positive + negative) / 2,
             "accuracy": float(hits + rejections) / 2,
             "positives": float(hits),
             "negatives": float(rejections),
-            "other_kinds": float(hits + other_kinds) / 2,  # accuracy without negatives of the same kind
+            "other_labels": float(hits + other_labels) / 2,  # accuracy without negatives that share a label
         }
 
     def record(self, validation: pairs.Clips, rate: float) -> dict[str, float | None]:

@@ -28,12 +28,12 @@ _MICRO = 1_000_000
 
 
 class Clips(NamedTuple):
-    """Evaluation clips, and for each a clip of another video whose sound makes the negative pair."""
+    """Evaluation clips, and for each a clip of another source video whose sound makes the negative pair."""
 
     images: Any  # float32 [n, size, size, 3] in [-1, 1]
     audio: Any  # float32 [n, window]
     other: NDArray[np.int64]  # [n]; empty when all clips are of one video
-    same_kind: NDArray[np.bool_]  # [n]: the negative is of the same known kind, hence hardly one
+    same_label: NDArray[np.bool_]  # [n]: the negative shares a label with the clip, hence is hardly one
 
 
 def _heard(fields: dict[str, Any], frame: Any, rate: int) -> Any:
@@ -77,7 +77,7 @@ def _training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
     return {
         "image": tf.ensure_shape(tf.clip_by_value(image, 0, 1) * 2 - 1, [spec.image.size, spec.image.size, 3]),
         "audio": _second(fields, begin, spec) * gain,
-        "video": fields["video"],
+        "group": fields["group"],
         "begin": begin,
         "heard": heard,
     }
@@ -86,7 +86,7 @@ def _training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
 def training_clips(records: Any, spec: Spec, seed: int, batch: int, first_step: int = 0) -> Any:
     """Endless batches from step `first_step` on: tf.data of dicts.
 
-    image float32 [batch, size, size, 3] in [-1, 1], audio float32 [batch, window], video string [batch], and
+    image float32 [batch, size, size, 3] in [-1, 1], audio float32 [batch, window], group string [batch], and
     begin and heard, int64 [batch]: the record's sample at which the audio begins, and the one heard with the
     image. Each pass visits every record once, in an order of its own.
     """
@@ -116,7 +116,7 @@ def evaluation_clips(records: Any, spec: Spec, at_least: int = 400, seed: int = 
     if len(records) > at_least:
         records = tf.gather(records, (2 * np.arange(at_least) + 1) * len(records) // (2 * at_least))
     each = math.ceil(at_least / max(1, len(records)))
-    images, audio, videos, kinds = [], [], [], []
+    images, audio, groups, labels = [], [], [], []
     for record in records:
         fields = shards.parse(record)
         frames = len(fields["frames"])
@@ -126,16 +126,16 @@ def evaluation_clips(records: Any, spec: Spec, at_least: int = 400, seed: int = 
             begin = tf.clip_by_value(heard - spec.window // 2, 0, len(fields["audio"]) - spec.window)
             images.append(_image(fields["frames"][frame], spec.image.size, tf.constant([0.5, 0.5])) * 2 - 1)
             audio.append(_second(fields, begin, spec))
-            videos.append(fields["video"].numpy())
-            kinds.append(fields["kind"].numpy())
-    other, same_kind = _negatives(np.array(videos), np.array(kinds), seed)
-    return Clips(tf.stack(images), tf.stack(audio), other, same_kind)
+            groups.append(fields["group"].numpy())
+            labels.append(set(fields["labels"].numpy().tolist()))
+    other, same_label = _negatives(np.array(groups), labels, seed)
+    return Clips(tf.stack(images), tf.stack(audio), other, same_label)
 
 
-def _negatives(videos: NDArray[Any], kinds: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """For each clip a random one of another video, and whether that is of the same kind."""
+def _negatives(groups: NDArray[Any], labels: list[set[bytes]], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """For each clip a random one of another source video, and whether the two share a label."""
     random = np.random.default_rng(seed)
-    if len(np.unique(videos)) < 2:
+    if len(np.unique(groups)) < 2:
         return np.zeros(0, np.int64), np.zeros(0, bool)
-    other = np.array([random.choice(np.flatnonzero(videos != video)) for video in videos])
-    return other, (kinds == kinds[other]) & (kinds != b"")
+    other = np.array([random.choice(np.flatnonzero(groups != group)) for group in groups])
+    return other, np.array([bool(labels[i] & labels[j]) for i, j in enumerate(other)])

@@ -175,17 +175,23 @@ class _Spool:
                 yield os.pread(self._file.fileno(), length, offset)
 
 
-def _write_split(directory: Path, split: str, spool: _Spool, names: list[str], count: int) -> list[str]:
+def _write_split(directory: Path, split: str, spool: _Spool, names: list[str], count: int) -> list[dict[str, Any]]:
     from .backend import tf
 
     count = max(1, min(count, sum(len(spool.places[name]) for name in names)))
     files = [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
     writers = [tf.io.TFRecordWriter(str(directory / file)) for file in files]
+    records = [0] * count
     for i, record in enumerate(spool.records(names)):
         writers[i % count].write(record)
+        records[i % count] += 1
     for writer in writers:
         writer.close()
-    return files
+    contents = [(directory / file).read_bytes() for file in files]
+    return [
+        {"file": file, "records": n, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for file, n, content in zip(files, records, contents, strict=True)
+    ]
 
 
 def prepare(videos: dict[str, Path], out: Path, settings: Settings, jobs: int, shard_size: int) -> dict[str, Any]:
@@ -204,7 +210,10 @@ def prepare(videos: dict[str, Path], out: Path, settings: Settings, jobs: int, s
             segments.update(video.segments)
             if video.verdict != "kept":
                 skipped.append({"video": name, "verdict": video.verdict, "reason": video.reason})
-            spool.add(name, [shards.serialize(name, kinds[name], segment) for segment in video.kept])
+            spool.add(
+                name,
+                [shards.serialize(name, name, [kinds[name]] if kinds[name] else [], segment) for segment in video.kept],
+            )
             samples += sum(len(segment.audio) for segment in video.kept)
             frames += sum(len(segment.frames) for segment in video.kept)
             bar.set_postfix(kept=len(spool.places), skipped=len(skipped), refresh=False)
@@ -219,18 +228,21 @@ def prepare(videos: dict[str, Path], out: Path, settings: Settings, jobs: int, s
         }
     (out / "spool").unlink()
     statistics = {
-        "format": 1,
+        "format": shards.FORMAT,
         "sample_rate": settings.sample_rate,
         "settings": settings._asdict(),
         "videos": len(videos),
         "verdicts": counts,
         "hours": round(samples / settings.sample_rate / 3600, 6),
         "frames": frames,
-        "bytes": sum((out / file).stat().st_size for names in files.values() for file in names),
+        "bytes": sum(shard["bytes"] for listed in files.values() for shard in listed),
         "segments": dict(sorted(segments.items())),
-        "splits": splits,
-        "files": files,
-        "kinds": {name: kinds[name] for name in sorted(spool.places) if kinds[name]},
+        "splits": {
+            split: {"videos": len(names), "groups": len(names), "records": sum(s["records"] for s in files[split])}
+            for split, names in splits.items()
+        },
+        "labels": dict(sorted(Counter(kinds[name] for name in spool.places if kinds[name]).items())),
+        "shards": files,
         "skipped": skipped,
     }
     (out / STATISTICS).write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
@@ -318,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
         _remove(partial)
         _remove(old)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in statistics["verdicts"].items() if count)
-    sizes = ", ".join(f"{split} {len(names)}" for split, names in statistics["splits"].items())
+    sizes = ", ".join(f"{split} {sizes['videos']}" for split, sizes in statistics["splits"].items())
     print(f"{args.out}: {counts}; {sizes}; {statistics['hours']:.2f} h, {statistics['bytes'] / 1e6:.1f} MB")
     if statistics["skipped"]:
         print(f"skipped: {_listed(statistics['skipped'])}; all are in {args.out}/{STATISTICS}")

@@ -86,16 +86,17 @@ def number_of_steps(args: argparse.Namespace, records: int) -> int:
 
 def pretrain(args: argparse.Namespace) -> int:
     spec = PRESETS[args.preset]
-    statistics, digest = shards.statistics(args.data)
+    source = shards.open_data(args.data)
+    statistics = source.statistics
     if statistics["sample_rate"] != spec.sample_rate:
         raise TrainingError(
             f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
             f"videos with --sample-rate {spec.sample_rate}"
         )
-    if len(statistics["splits"]["train"]) < 2:
+    if statistics["splits"]["train"]["groups"] < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
     shards.check_memory(args.data)
-    data = {"path": str(args.data.resolve()), "sha256": digest, "videos": statistics["verdicts"]["kept"]}
+    data = {"path": str(args.data.resolve()), "sha256": source.digest, "videos": statistics["verdicts"]["kept"]}
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
     _start(args.run, spec, {"arguments": arguments, "data": data, **artifacts.environment()})
     if (args.run / "metrics.json").is_file():
@@ -107,8 +108,8 @@ def pretrain(args: argparse.Namespace) -> int:
     tf.config.experimental.enable_op_determinism()
     trainer = Trainer(spec, args.negatives, args.weight_decay)
     manager = tf.train.CheckpointManager(trainer.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
-    records = shards.load(args.data, "train")
-    held_out = {split: pairs.evaluation_clips(shards.load(args.data, split), spec) for split in ("validation", "test")}
+    records = shards.load(source, "train")
+    held_out = {split: pairs.evaluation_clips(shards.load(source, split), spec) for split in ("validation", "test")}
     steps = number_of_steps(args, len(records))
     if manager.latest_checkpoint:
         trainer.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
@@ -161,7 +162,7 @@ def _train(
                 return 0 if stop.signal == signal.SIGTERM else 130
             clip = next(clips)
             rate = learning_rate(done, steps, args.learning_rate, args.warmup)
-            trainer.train(clip["image"], clip["audio"], clip["video"], tf.constant(rate, tf.float32))
+            trainer.train(clip["image"], clip["audio"], clip["group"], tf.constant(rate, tf.float32))
             bar.update(args.batch)
             if (done + 1) % every == 0 or done + 1 == steps:
                 row = trainer.record(validation, rate)

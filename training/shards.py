@@ -1,10 +1,11 @@
-"""The record format: what `prepare` writes and `pairs` reads.
+"""The data format: what `prepare` writes and training reads.
 
-A data set is a directory of TFRecord shards `<split>-00000-of-00004.tfrecord` and `statistics.json`.
-A record is one tf.train.Example, at most 10 s of one video:
+A data set is a directory of TFRecord shards `<split>-00000-of-00004.tfrecord`, with `statistics.json`, written last,
+and `videos.csv`, the verdict on each video. A record is one tf.train.Example, at most 10 s of one video:
 
-    video         bytes   name of the video, as in the file system; its segments share it
-    kind          bytes   what sounds, where the videos' index.csv says so, else empty
+    name          bytes   of the video or part of one, unique in the manifest; its segments share it
+    group         bytes   the source video: negatives come from another group, and no group is in two splits
+    labels        bytes*  what sounds, where the manifest says so
     audio         bytes   int16 little-endian PCM, mono, at statistics.json's sample_rate
     audio_start   int64   presentation time of the first sample, microseconds
     frames        bytes*  JPEG, RGB
@@ -16,16 +17,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backend import tf
 from .cli import TrainingError
 from .videos import STATISTICS, Segment
 
+FORMAT = 2
+
 _FEATURES = {
-    "video": tf.io.FixedLenFeature([], tf.string),
-    "kind": tf.io.FixedLenFeature([], tf.string),
+    "name": tf.io.FixedLenFeature([], tf.string),
+    "group": tf.io.FixedLenFeature([], tf.string),
+    "labels": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
     "audio": tf.io.FixedLenFeature([], tf.string),
     "audio_start": tf.io.FixedLenFeature([], tf.int64),
     "frames": tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
@@ -33,20 +38,43 @@ _FEATURES = {
 }
 
 
-def serialize(video: str, kind: str, segment: Segment) -> bytes:
+class Shard(NamedTuple):
+    """One file of a split, as statistics.json lists it."""
+
+    path: Path
+    records: int
+    bytes: int
+
+
+class Data(NamedTuple):
+    """A finished data set."""
+
+    directory: Path
+    statistics: dict[str, Any]  # statistics.json
+    digest: str  # SHA-256 of it, which names the data: it lists the digest of every shard
+
+    def split(self, name: str) -> tuple[Shard, ...]:
+        """The shards of "train", "validation" or "test", in order; maybe none."""
+        shards = self.statistics["shards"].get(name, [])
+        return tuple(Shard(self.directory / s["file"], s["records"], s["bytes"]) for s in shards)
+
+
+def serialize(name: str, group: str, labels: Sequence[str], segment: Segment) -> bytes:
     """One record; the same bytes every time."""
     values: dict[str, list[bytes] | list[int]] = {
-        "video": [video.encode("utf-8", "surrogateescape")],  # the name's very bytes where it is no UTF-8
-        "kind": [kind.encode()],
+        # A name's very bytes where it is no UTF-8.
+        "name": [name.encode("utf-8", "surrogateescape")],
+        "group": [group.encode("utf-8", "surrogateescape")],
+        "labels": [label.encode("utf-8", "surrogateescape") for label in labels],
         "audio": [segment.audio.astype("<i2").tobytes()],
         "audio_start": [segment.audio_start],
         "frames": segment.frames,
         "frame_times": segment.frame_times,
     }
     example = tf.train.Example()
-    for name, items in values.items():
-        feature = example.features.feature[name]
-        (feature.bytes_list if isinstance(items[0], bytes) else feature.int64_list).value.extend(items)
+    for key, items in values.items():
+        feature = example.features.feature[key]
+        (feature.int64_list if key in ("audio_start", "frame_times") else feature.bytes_list).value.extend(items)
     return example.SerializeToString(deterministic=True)
 
 
@@ -74,25 +102,28 @@ def check_memory(directory: Path, memory: int | None = None) -> None:
         )
 
 
-def load(directory: Path, split: str) -> Any:
+def load(data: Data, split: str) -> Any:
     """All serialized records of a split in memory, string tensor [n]."""
-    files = sorted(str(path) for path in directory.glob(f"{split}-*-of-*.tfrecord"))
+    files = [str(shard.path) for shard in data.split(split)]
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(files)] if files else []
     except tf.errors.OpError as error:
-        raise TrainingError(f"a shard in {directory} cannot be read: {error.message}") from error
+        raise TrainingError(f"a shard in {data.directory} cannot be read: {error.message}") from error
     return tf.constant(records, tf.string, shape=[len(records)])
 
 
-def statistics(directory: Path) -> tuple[dict[str, Any], str]:
-    """(statistics.json, its SHA-256), which names the data: the file lists every video and the settings."""
+def open_data(directory: Path) -> Data:
+    """The data set in a directory. Raises TrainingError where there is none, or one of another format."""
     path = directory / STATISTICS
     try:
         content = path.read_bytes()
-        return json.loads(content), hashlib.sha256(content).hexdigest()
+        statistics = json.loads(content)
     except FileNotFoundError:
         raise TrainingError(
             f"{directory} holds no {STATISTICS}: make it with `python -m training.prepare VIDEOS --out ...`"
         ) from None
     except ValueError as error:
         raise TrainingError(f"{path} is not JSON: {error}") from None
+    if not isinstance(statistics, dict) or statistics.get("format") != FORMAT:
+        raise TrainingError(f"{path} is not of format {FORMAT}: prepare the videos anew with this version")
+    return Data(directory, statistics, hashlib.sha256(content).hexdigest())
