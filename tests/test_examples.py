@@ -24,6 +24,8 @@ def run(script: Path, *arguments: str, cwd: Path) -> str:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
 def test_example_runs(script: Path, tmp_path: Path) -> None:
+    if script.stem == "bad_videos":
+        pytest.importorskip("av", reason="making videos needs PyAV, which a device does not have")
     assert len(script.read_text().splitlines()) < 60
     assert run(script, cwd=tmp_path).strip()
 
