@@ -1,278 +1,173 @@
-"""python -m training.probe MODEL... [--data FOLDER]: how well a line tells sounds apart by their embeddings.
+"""python -m training.probe MODEL... [DATASET]: how well classes of sound are told apart by a model's embeddings.
 
-A linear probe: logistic regression on standardised embeddings of single windows, by fold rotation. Each fold in turn is
-the test set of a probe that was fitted on the others, so each clip is judged once by a probe that never heard it.
+What a MODEL may be says `training.embedders`, what a DATASET `training.datasets`, what is fitted on which windows
+`training.classifiers`, how it is judged `training.rotation`. The last name is the DATASET if it is a CSV file, or a
+folder that is no run; without one it is ESC-10, in the folder of L3EDGE_DATA.
 
-Data are folders `<class>/<fold>-<anything>.ogg` (or .wav, .flac): the names of ESC-50 and ESC-10 (Piczak 2015).
-Windows are as long as the model's and `HOP` seconds apart; those quieter than `QUIETEST` hold nothing to tell apart and
-are left out. Window accuracy counts windows. Clip accuracy counts clips, decided by the mean of the probabilities of
-their windows.
-
-A seed draws where in the first `HOP` of each clip its first window begins, and nothing else: the probe itself has no
-randomness. So with one seed all models hear the same windows, and results of two models can be subtracted clip by clip.
-
-Intervals are 95 %, from `RESAMPLES` bootstrap samples of the recordings: the clips that were cut from one recording
-(`1-211527-A.ogg` and `-B`) go together, and so do all seeds' windows of a clip.
+Of several models the first is compared with each other, clip by clip: both heard the same windows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-import l3edge
-from l3edge import audio
 from l3edge.model_file import replacing
 
+from . import confusion, datasets, embedders, embeddings, rotation
+from .classifiers import PROTOCOLS
 from .cli import HelpFormatter, TrainingError, run
 
-HOP = 0.5  # seconds
-QUIETEST = -70.0  # dB relative to full scale, root mean square; the front end's offset hides what is below
-REGULARISATION = 0.1  # C of sklearn's LogisticRegression, on standardised embeddings
-RESAMPLES = 10_000
-HELD_OUT = re.compile(r"[45]-\d+-[A-Z](-\d+)?\.\w+")  # names of ESC-10's folds 4 and 5
+_EPILOG = """\
+protocols (training/classifiers.py has each in full, with its source):
+  linear  logistic regression, windows every 0.5 s from a random beginning, quiet ones left out: quick
+  svm     L3-Net, SoundNet: z-score, one-vs-all linear SVM, two windows a second
+  mlp     OpenL3: 512-128-N, windows every 0.1 s, learning rate chosen on a validation fold
 
-DATA = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
+examples:
+  python -m training.probe edge-m
+  python -m training.probe runs/a random:runs/a ~/data/ESC-50-master --folds 1 2 3 --protocol svm --plot confusion.png
+  python -m training.probe runs/a@64000 runs/a my-sounds.csv --protocol mlp --json figures.json
 
-
-class Clip(NamedTuple):
-    """A labelled recording."""
-
-    name: str  # class/file
-    label: str
-    fold: int
-    samples: NDArray[np.float32]  # [n], mono, at the rate it was read for
-
-    @property
-    def recording(self) -> str:
-        """What the clip was cut from: clips of the same recording are not independent of each other."""
-        stem = Path(self.name).stem
-        return re.sub(r"^(\d+-\d+)-[A-Z].*$", r"\1", stem)
+time on one core, 240 clips of 5 s and edge-m (256 values): embedding {embedding}; then linear {linear}, svm {svm},
+mlp {mlp}. Embeddings are kept, so the next probe of the same sound begins where they end.
+"""
+_TIMES = {"embedding": "?", "linear": "?", "svm": "?", "mlp": "?"}
 
 
-class Windows(NamedTuple):
-    """Embeddings of the windows of clips."""
+class _Help(HelpFormatter):
+    """Keeps the lines of the epilog."""
 
-    values: NDArray[np.float32]  # [windows, d]
-    clip: NDArray[np.int64]  # [windows], index of the clip
-
-
-class Counts(NamedTuple):
-    """What a probe got right, for each clip; sums of several seeds are again counts."""
-
-    windows: NDArray[np.float64]  # [clips], windows that were classified
-    correct: NDArray[np.float64]  # [clips], of these correctly
-    clips: NDArray[np.float64]  # [clips], 1 where the clip had a window
-    clips_correct: NDArray[np.float64]  # [clips]
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("protocols") else super()._fill_text(text, width, indent)
 
 
-class Estimate(NamedTuple):
-    """A share, or a difference of two, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def read_clips(folder: Path, sample_rate: int) -> list[Clip]:
-    """All clips of a folder, mono and at this rate, in the order of their names.
-
-    Raises TrainingError where there is nothing to rotate over, or where a clip is of ESC-10's folds 4 and 5.
-    """
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".ogg", ".wav", ".flac"))
-    if not files:
-        raise TrainingError(
-            f"{folder} holds no <class>/<fold>-*.ogg, .wav or .flac: name a folder of that kind with --data, "
-            "or the folder that holds esc10 in L3EDGE_DATA"
-        )
-    held_out = [path.name for path in files if HELD_OUT.fullmatch(path.name)]
-    if held_out:
-        raise TrainingError(
-            f"{folder} holds clips of ESC-10's folds 4 and 5 ({held_out[0]}, {len(held_out)} in all): they are held "
-            "out and not to be looked at; probe a folder of folds 1 to 3"
-        )
-    clips = []
-    for path in files:
-        fold = re.match(r"(\d+)-", path.name)
-        if not fold:
-            raise TrainingError(f"{path}: the name must begin with the number of its fold and a hyphen")
-        samples, rate = audio.read(path)
-        mono = audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
-        clips.append(Clip(f"{path.parent.name}/{path.name}", path.parent.name, int(fold[1]), mono))
-    check(clips)
-    return clips
-
-
-def check(clips: Sequence[Clip]) -> None:
-    """TrainingError unless there are two folds at least, and each class is in all of them."""
-    folds, labels = sorted({clip.fold for clip in clips}), sorted({clip.label for clip in clips})
-    if len(folds) < 2 or len(labels) < 2:
-        raise TrainingError(f"a probe needs two folds and two classes at least; found folds {folds}, classes {labels}")
-    have = {(clip.label, clip.fold) for clip in clips}
-    missing = [f"{label} in fold {fold}" for label in labels for fold in folds if (label, fold) not in have]
-    if missing:
-        raise TrainingError(f"each class must be in each fold; there is no {', no '.join(missing[:5])}")
-
-
-def embed(model: l3edge.Model, clips: Sequence[Clip], seed: int) -> Windows:
-    """Embeddings of the whole windows of each clip that are loud enough."""
-    spec = model.spec
-    hop = round(HOP * spec.sample_rate)
-    values, index = [], []
-    for i, clip in enumerate(clips):
-        # Of the clip's name and the seed alone, so that it stays where it is when other clips come or go.
-        begin = int(np.random.default_rng([seed, zlib.crc32(clip.name.encode())]).integers(hop))
-        heard = clip.samples[begin:]
-        if len(heard) < spec.window:
-            continue
-        cut = np.lib.stride_tricks.sliding_window_view(heard, spec.window)[::hop]
-        loud = np.sqrt(np.mean(np.square(cut, dtype=np.float64), axis=1)) > 10 ** (QUIETEST / 20)
-        embeddings = model.embed(heard, spec.sample_rate, hop=HOP)[0][: len(cut)][loud]
-        values.append(embeddings)
-        index += [i] * len(embeddings)
-    if not index:
-        raise TrainingError(f"no clip holds a window of {spec.window} samples that is louder than {QUIETEST:g} dB")
-    return Windows(np.concatenate(values), np.array(index))
-
-
-def probe(windows: Windows, clips: Sequence[Clip], folds: Sequence[int] | None = None) -> Counts:
-    """Fit a probe for each of the test folds (default: all there are) on the clips of the other folds, and count."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    labels = sorted({clip.label for clip in clips})
-    truth = np.array([labels.index(clip.label) for clip in clips])
-    fold = np.array([clip.fold for clip in clips])
-    counts = Counts(*(np.zeros(len(clips)) for _ in Counts._fields))
-    for tested in sorted(set(fold.tolist())) if folds is None else folds:
-        test = fold[windows.clip] == tested
-        line = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=5000))
-        with threadpool_limits(1):  # so small a problem gains nothing from threads, and loses much on a busy machine
-            line.fit(windows.values[~test], truth[windows.clip[~test]])
-        probability = np.zeros((test.sum(), len(labels)))
-        probability[:, line.classes_] = line.predict_proba(windows.values[test])
-        index = windows.clip[test]
-        np.add.at(counts.windows, index, 1)
-        np.add.at(counts.correct, index, probability.argmax(axis=1) == truth[index])
-        for i in np.unique(index):
-            counts.clips[i] = 1
-            counts.clips_correct[i] = probability[index == i].mean(axis=0).argmax() == truth[i]
-    return counts
-
-
-def total(counts: Sequence[Counts]) -> Counts:
-    """The sum over seeds, clip by clip."""
-    return Counts(*(np.sum(column, axis=0) for column in zip(*counts, strict=True)))
-
-
-def estimate(
-    clips: Sequence[Clip], correct: NDArray[np.float64], count: NDArray[np.float64], against: Any = None
-) -> Estimate:
-    """The share sum(correct) / sum(count), with its interval over recordings.
-
-    against: the `correct` of another model on the same windows; then it is the difference of the two shares.
-    """
-    if against is not None:
-        correct = correct - against
-    names = sorted({clip.recording for clip in clips})
-    group = np.array([names.index(clip.recording) for clip in clips])
-    right, every = (np.bincount(group, values, len(names)) for values in (correct, count))
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    shares = (drawn @ right) / np.maximum(drawn @ every, 1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Estimate(float(right.sum() / every.sum()), float(low), float(high))
-
-
-def measure(model: l3edge.Model, clips: Sequence[Clip], seeds: Sequence[int]) -> dict[str, Any]:
-    """Window and clip accuracy of a model, pooled over rotations and seeds, and each by itself."""
-    from tqdm import tqdm
-
-    each = [
-        probe(embed(model, clips, seed), clips)
-        for seed in tqdm(seeds, desc=f"probing {model.name}", unit=" seeds", disable=None)
-    ]
-    pooled = total(each)
-    folds = sorted({clip.fold for clip in clips})
-    of_fold = {fold: np.array([clip.fold == fold for clip in clips]) for fold in folds}
-    return {
-        "model": model.name,
-        "sha256": model.identity,
-        "engine": f"{model.engine.name} {model.engine.version}",
-        "clips": len(clips),
-        "windows": int(pooled.windows.sum()),
-        "seeds": list(seeds),
-        "window_accuracy": estimate(clips, pooled.correct, pooled.windows)._asdict(),
-        "clip_accuracy": estimate(clips, pooled.clips_correct, pooled.clips)._asdict(),
-        "by_fold": {
-            str(fold): float(pooled.correct[of_fold[fold]].sum() / pooled.windows[of_fold[fold]].sum())
-            for fold in folds
-        },
-        "by_seed": {
-            str(seed): float(counts.correct.sum() / counts.windows.sum())
-            for seed, counts in zip(seeds, each, strict=True)
-        },
-    }
+def _whole(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1}, got {text}")
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(
         prog="python -m training.probe",
-        formatter_class=HelpFormatter,
-        description="Linear probe: how well a line tells classes of sound apart by a model's embeddings, on folds that "
-        "it was not fitted on.",
-        epilog=f"Windows every {HOP:g} s; a seed draws where each clip's first one begins. Intervals are 95 %, "
-        "bootstrapped over recordings.",
+        formatter_class=_Help,
+        description="How well classes of sound are told apart by a model's embeddings: a classifier is fitted on all "
+        "folds of a dataset but one and judged on that one, for each fold in turn. Prints accuracies of windows and "
+        "of clips with 95 % intervals, bootstrapped over recordings.",
+        epilog=_EPILOG.format(**_TIMES),
     )
-    made.add_argument("models", nargs="+", metavar="MODEL", help="built-in names or model files")
     made.add_argument(
-        "--data", type=Path, default=DATA, metavar="FOLDER", help="<class>/<fold>-*.ogg, .wav or .flac, as in ESC-10"
+        "names",
+        nargs="+",
+        metavar="MODEL... [DATASET]",
+        help="models: a built-in name, a .tflite, a run directory, RUN@CLIPS (its snapshot after so many training "
+        "clips), or random:PRESET[:SEED] or random:RUN[:SEED] (untrained weights); then the dataset: a folder "
+        "<class>/<fold>-*.wav, ESC-50 or UrbanSound8K as published, or a CSV file with the columns path and label, "
+        f"and optionally fold and group (default: {datasets.ESC10})",
     )
-    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of where windows begin")
-    made.add_argument("--engine", default="auto", help="litert or tflite_runtime")
-    made.add_argument("--json", type=Path, metavar="F", help="write the figures here as well")
+    made.add_argument("--protocol", choices=list(PROTOCOLS), default="linear", help="what is fitted on which windows")
+    made.add_argument("--data", type=Path, metavar="DATASET", help="the dataset, if it is not the last name")
+    made.add_argument("--folds", type=int, nargs="+", metavar="N", help="use these folds only")
+    made.add_argument(
+        "--seeds",
+        type=_whole,
+        nargs="+",
+        metavar="S",
+        help="of where windows begin (linear; default 0 1 2) or of the weights (mlp; default 0)",
+    )
+    made.add_argument("--engine", default="auto", help="litert or tflite_runtime, for model files")
+    made.add_argument("--classes", action="store_true", help="print a table of the classes for each model")
+    made.add_argument("--json", type=Path, metavar="F", help="write all figures here")
+    made.add_argument("--plot", type=Path, metavar="F.png", help="draw the confusion matrices here")
+    made.add_argument("--cache", type=Path, default=embeddings.DEFAULT, metavar="DIR", help="keep embeddings here")
+    made.add_argument("--no-cache", action="store_true", help="neither keep embeddings nor use kept ones")
     return made
 
 
+def split(names: Sequence[str], data: Path | None = None) -> tuple[list[str], Path]:
+    """The models and the dataset among the names; TrainingError where there is no model, or two datasets."""
+    *others, last = names
+    is_dataset = (Path(last).is_file() and last.lower().endswith(".csv")) or (
+        Path(last).is_dir() and not embedders.is_run(last)
+    )
+    if is_dataset and data is not None:
+        raise TrainingError(f"two datasets, {last} and {data}: name one")
+    if is_dataset and not others:
+        raise TrainingError(f"{last} is a dataset: name a model before it, for instance edge-m")
+    if is_dataset:
+        return others, Path(last)
+    return list(names), data or datasets.ESC10
+
+
+def _percent(share: dict[str, float], sign: str = "") -> str:
+    return f"{share['value']:{sign}.1%} ({share['low']:{sign}.1%} to {share['high']:{sign}.1%})"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Probe, print a table, write JSON if asked."""
+    """Probe, print tables, write JSON and a picture if asked."""
     arguments = parser().parse_args(argv)
-    models = [l3edge.load(name, engine=arguments.engine) for name in arguments.models]
-    clips: dict[int, list[Clip]] = {}
-    results = []
-    print("| model | window accuracy | clip accuracy | windows by fold |\n|---|---:|---:|---|")
-    for model in models:
-        rate = model.spec.sample_rate
-        if rate not in clips:
-            clips[rate] = read_clips(arguments.data, rate)
-        results.append(measure(model, clips[rate], arguments.seeds))
-        share = {
-            name: "{value:.1%} ({low:.1%} to {high:.1%})".format(**results[-1][name])
-            for name in ("window_accuracy", "clip_accuracy")
-        }
-        folds = ", ".join(f"{fold}: {value:.1%}" for fold, value in results[-1]["by_fold"].items())
-        print(f"| {model.name} | {share['window_accuracy']} | {share['clip_accuracy']} | {folds} |", flush=True)
-    first = clips[models[0].spec.sample_rate]
+    protocol = PROTOCOLS[arguments.protocol]
+    if arguments.seeds and not protocol.seeds:
+        raise TrainingError(f"the {arguments.protocol} protocol draws nothing at random: leave out --seeds")
+    seeds = arguments.seeds or protocol.seeds or (0,)
+    names, dataset = split(arguments.names, arguments.data)
+    clips = datasets.read(dataset, arguments.folds)
+    folds = sorted({clip.fold for clip in clips})
+    if len(folds) < protocol.folds:
+        raise TrainingError(
+            f"the {arguments.protocol} protocol needs {protocol.folds} folds, as it chooses among those it is fitted "
+            f"on; found {folds}: use --protocol linear"
+        )
+    models = [embedders.load(name, arguments.engine) for name in names]
+    cache = embeddings.Cache(None if arguments.no_cache else arguments.cache)
+
+    results: list[dict[str, Any]] = []
+    counts = []
     print(
-        f"\n{len(first)} clips of {len({clip.label for clip in first})} classes, folds "
-        f"{sorted({clip.fold for clip in first})}, seeds {arguments.seeds}",
+        "| model | window accuracy | clip accuracy | clips, mean ± sd of folds | windows by fold |\n"
+        "|---|---:|---:|---:|---|"
+    )
+    for model in models:
+        result, counted = rotation.measure(model, clips, seeds, protocol, cache)
+        results.append(result)
+        counts.append(counted)
+        by_fold = ", ".join(f"{fold}: {value:.1%}" for fold, value in result["by_fold"].items())
+        print(
+            f"| {model.name} | {_percent(result['window_accuracy'])} | {_percent(result['clip_accuracy'])} "
+            f"| {result['fold_mean']:.1%} ± {result['fold_sd']:.1%} | {by_fold} |",
+            flush=True,
+        )
+    differences = {}
+    if len(models) > 1:
+        print(f"\n| {models[0].name} minus | window accuracy | clip accuracy |\n|---|---:|---:|")
+        for name, model, other in zip(names[1:], models[1:], counts[1:], strict=True):
+            made = differences[name] = rotation.difference(clips, counts[0], other)
+            cells = [_percent(made[key], "+") if key in made else "other windows" for key in rotation.SHARES]
+            print(f"| {model.name} | {' | '.join(cells)} |")
+    if arguments.classes:
+        for result in results:
+            print(f"\n{confusion.table(result)}")
+    labels = rotation.labels_of(clips)
+    print(
+        f"\n{len(clips)} clips of {len(labels)} classes, folds {folds}, protocol {arguments.protocol}"
+        + (f", seeds {list(seeds)}" if protocol.seeds else "")
+        + ("" if arguments.no_cache else f"; {cache.found} clips' embeddings were kept, {cache.made} made"),
         file=sys.stderr,
     )
+    if arguments.plot:
+        confusion.draw(results, f"{dataset.name}, {arguments.protocol}: {protocol.text}", arguments.plot)
     if arguments.json:
+        document = {"data": dataset.name, "protocol": arguments.protocol, "folds": folds, "labels": labels}
+        document |= {"results": results, "first_minus": differences}
         with replacing(arguments.json) as part:
-            part.write_text(json.dumps({"data": arguments.data.name, "results": results}, indent=1) + "\n")
+            part.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
 

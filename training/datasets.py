@@ -1,0 +1,216 @@
+"""Labelled recordings with folds, as published sets and one's own CSV files lay them out.
+
+A dataset is one of
+
+- a folder `<class>/<fold>-<anything>.wav`, .flac or .ogg: how ESC-50 and ESC-10 name their clips (Piczak 2015),
+- ESC-50 as published: `meta/esc50.csv` beside `audio/`,
+- UrbanSound8K as published (Salamon et al. 2014): `metadata/UrbanSound8K.csv` beside `audio/fold<n>/`,
+- a folder with an `index.csv`, as `python -m training.synthesize` leaves beside its videos,
+- a CSV file of one's own, with a column for each of
+
+    file      path, file, filename or slice_file_name; relative to the CSV's folder, to `audio` beside that folder,
+              or to `audio/fold<n>` there
+    class     label, kind, category, class, target or classID
+    fold      fold, a whole number; may be missing
+    group     group, src_file or fsID: what was cut from one recording; may be missing (each file by itself)
+
+Without folds, each class's groups are dealt to `FOLDS` folds in the order of their SHA-256, so that all folds have all
+classes, no group is in two, and the same dataset always gets the same folds. Where a class has fewer groups there are
+fewer folds.
+
+What libsndfile does not read (videos, for one) is decoded by PyAV.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l3edge import audio
+
+from .cli import TrainingError
+
+FOLDS = 5
+HELD_OUT = re.compile(r"[45]-\d+-[A-Z](-\d+)?\.\w+")  # names of ESC-10's folds 4 and 5
+ESC10 = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
+
+_IN_CLASS_FOLDERS = (".ogg", ".wav", ".flac")
+_LIBSNDFILE = (*_IN_CLASS_FOLDERS, ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf")
+_TABLES = ("meta/esc50.csv", "metadata/UrbanSound8K.csv", "index.csv")
+_COLUMNS = {
+    "file": ("path", "file", "filename", "slice_file_name"),
+    "class": ("label", "kind", "category", "class", "target", "classID"),
+    "fold": ("fold",),
+    "group": ("group", "src_file", "fsID"),
+}
+
+
+class Clip(NamedTuple):
+    """A labelled recording."""
+
+    name: str  # what tells it from the dataset's others: class/file, or as the CSV names it
+    path: Path
+    label: str
+    fold: int
+    group: str  # what it was cut from: clips of the same group are not independent of each other
+
+
+def read(dataset: str | os.PathLike[str], folds: Collection[int] | None = None) -> list[Clip]:
+    """The clips of a dataset, in the order of their names.
+
+    folds: only those; the files of others are not so much as opened.
+    Raises TrainingError where there is nothing to rotate over, or where a clip is of ESC-10's folds 4 and 5.
+    """
+    dataset = Path(dataset)
+    tables = (dataset, *(dataset / name for name in _TABLES))
+    table = next((path for path in tables if path.is_file()), None)
+    clips = _of_table(table) if table else _of_class_folders(dataset)
+    if folds is not None:
+        clips = [clip for clip in clips if clip.fold in folds]
+    held_out = [clip.path.name for clip in clips if HELD_OUT.fullmatch(clip.path.name)]
+    if held_out:
+        raise TrainingError(
+            f"{dataset} holds clips of ESC-10's folds 4 and 5 ({held_out[0]}, {len(held_out)} in all): they are held "
+            "out and not to be looked at; probe folds 1 to 3 only, with --folds 1 2 3"
+        )
+    check(clips)
+    return sorted(clips)
+
+
+def check(clips: Sequence[Clip]) -> None:
+    """TrainingError unless there are two folds at least, and each class is in all of them."""
+    folds, labels = sorted({clip.fold for clip in clips}), sorted({clip.label for clip in clips})
+    if len(folds) < 2 or len(labels) < 2:
+        raise TrainingError(
+            f"a probe needs two folds and two classes at least; found folds {folds}, classes {_some(labels)}"
+        )
+    have = {(clip.label, clip.fold) for clip in clips}
+    missing = [f"{label} in fold {fold}" for label in labels for fold in folds if (label, fold) not in have]
+    if missing:
+        raise TrainingError(f"each class must be in each fold; there is no {', no '.join(missing[:5])}")
+
+
+def load(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
+    """A clip's sound at this rate, float32 [n], mono; an Error names a file that cannot be decoded."""
+    if clip.path.suffix.lower() in _LIBSNDFILE:
+        samples, rate = audio.read(clip.path)
+    else:
+        samples, rate = _decode(clip.path)
+    return audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
+
+
+def _of_class_folders(folder: Path) -> list[Clip]:
+    files = [path for path in folder.glob("*/*") if path.suffix.lower() in _IN_CLASS_FOLDERS]
+    if not files:
+        raise TrainingError(
+            f"{folder} holds no <class>/<fold>-*.ogg, .wav or .flac, and none of {', '.join(_TABLES)}: name a dataset "
+            "of one of these kinds or a CSV file, or set L3EDGE_DATA to the folder that holds esc10"
+        )
+    clips = []
+    for path in files:
+        fold = re.match(r"(\d+)-", path.name)
+        if not fold:
+            raise TrainingError(
+                f"{path}: the name must begin with the number of its fold and a hyphen; a set without folds is probed "
+                "by a CSV file with the columns path and label"
+            )
+        label, group = path.parent.name, re.sub(r"^(\d+-\d+)-[A-Z].*$", r"\1", path.stem)
+        clips.append(Clip(f"{label}/{path.name}", path, label, int(fold[1]), group))
+    return clips
+
+
+def _of_table(path: Path) -> list[Clip]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise TrainingError(f"{path} cannot be read as a CSV file: {error}") from error
+    header = [] if not rows else [name for name in rows[0] if name]
+    columns = {role: next((name for name in names if name in header), None) for role, names in _COLUMNS.items()}
+    for role in ("file", "class"):
+        if columns[role] is None:
+            raise TrainingError(
+                f"{path} has no column for the {role}: expected {', '.join(_COLUMNS[role])}; "
+                f"found {', '.join(header) or 'no rows'}"
+            )
+    clips = [_of_row(path, number, row, columns) for number, row in enumerate(rows, 2)]
+    name, times = Counter(clip.name for clip in clips).most_common(1)[0]
+    if times > 1:
+        raise TrainingError(f"{path} names {name} {times} times: a clip has one row, and one class")
+    return clips if columns["fold"] else _dealt(clips, path)
+
+
+def _of_row(table: Path, number: int, row: Mapping[str, str | None], columns: Mapping[str, str | None]) -> Clip:
+    value = {role: (row[name] or "").strip() if name else "" for role, name in columns.items()}
+    if not value["file"] or not value["class"]:
+        raise TrainingError(f"{table}, line {number}: {columns['file']} and {columns['class']} must not be empty")
+    if columns["fold"] and not re.fullmatch(r"\d{1,9}", value["fold"]):
+        raise TrainingError(f"{table}, line {number}: fold must be a whole number, got {value['fold']!r}")
+    name, beside = value["file"], table.parent.parent / "audio"
+    places = [table.parent / name, beside / name, beside / f"fold{value['fold']}" / name]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise TrainingError(f"{table}, line {number}: there is no file {name} at {' or '.join(map(str, places[:2]))}")
+    return Clip(name, path, value["class"], int(value["fold"] or 0), value["group"] or name)
+
+
+def _dealt(clips: Sequence[Clip], table: Path) -> list[Clip]:
+    """The clips with folds, class by class."""
+    groups = {label: sorted({c.group for c in clips if c.label == label}, key=_digest) for label in _labels(clips)}
+    rarest = min(groups, key=lambda label: len(groups[label]))
+    count = min(FOLDS, len(groups[rarest]))
+    if count < 2 and len(groups) > 1:
+        raise TrainingError(
+            f"{table} has no column fold, and all of class {rarest} is one recording: to be taught and tested, "
+            "a class needs two groups at least"
+        )
+    fold: dict[str, int] = {}
+    for label in groups:
+        fresh = (group for group in groups[label] if group not in fold)
+        fold |= {group: 1 + i % count for i, group in enumerate(fresh)}
+    return [clip._replace(fold=fold[clip.group]) for clip in clips]
+
+
+def _labels(clips: Sequence[Clip]) -> list[str]:
+    return sorted({clip.label for clip in clips})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
+    """The first audio stream of a media file, float32 [n, channels], and its rate in Hz."""
+    try:
+        import av
+    except ImportError as error:
+        raise TrainingError(f"{path}: reading it needs the package av ({error}); install it") from error
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise TrainingError(f"{path} has no sound")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+            frames = [made for frame in container.decode(stream) for made in resampler.resample(frame)]
+            frames += resampler.resample(None)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be decoded: {error}") from error
+    parts = [frame.to_ndarray() for frame in frames]
+    if not parts:
+        raise TrainingError(f"{path} has no sound: its audio stream is empty")
+    return np.ascontiguousarray(np.concatenate(parts, axis=1).T), rate

@@ -1,0 +1,142 @@
+"""What makes embeddings for a probe: a model file through the runtime, or a run's audio tower through TensorFlow.
+
+A model is named as
+
+    edge-m, path/to/M.tflite      a built-in name or a model file: l3edge, as on a device
+    RUN, RUN@CLIPS                a run directory, or its snapshot after so many training clips: float32 TensorFlow
+    random:PRESET[:SEED]          an architecture with untrained weights, in float32 TensorFlow: what the tower makes of
+    random:RUN[:SEED]             sound before it has learned anything, "Ours random" of Arandjelovic & Zisserman 2017.
+                                  The seed (default 0) makes the weights that `pretrain --seed` begins with.
+
+Both kinds are given the samples of a clip and make the embeddings of the same windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import l3edge
+from l3edge.spec import PRESETS, Spec
+
+from .cli import TrainingError
+
+_BATCH = 64  # windows
+
+
+class Embedder(Protocol):
+    """A model that embeds.
+
+    name: for people. identity: SHA-256, hexadecimal; equal identities and engines make equal embeddings.
+    engine: name and version of what computes them.
+    """
+
+    name: str
+    identity: str
+    engine: str
+    spec: Spec
+
+    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
+        """Embeddings [k, d] of the k whole windows of samples [n] at spec.sample_rate, one every `hop` seconds."""
+        ...
+
+
+def whole_windows(samples: NDArray[np.float32], spec: Spec, hop: float) -> NDArray[np.float32]:
+    """A view [k, window] of the whole windows of samples [n], one every `hop` seconds."""
+    if len(samples) < spec.window:
+        return np.zeros((0, spec.window), np.float32)
+    return np.lib.stride_tricks.sliding_window_view(samples, spec.window)[:: round(hop * spec.sample_rate)]
+
+
+class ModelFile:
+    """A model file, by its engine."""
+
+    def __init__(self, model: l3edge.Model) -> None:
+        self.model, self.spec = model, model.spec
+        self.name, self.identity = model.name, model.identity
+        self.engine = f"{model.engine.name} {model.engine.version}"
+
+    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
+        """As `Embedder.embed`."""
+        count = len(whole_windows(samples, self.spec, hop))
+        return self.model.embed(samples, self.spec.sample_rate, hop=hop)[0][:count]
+
+
+class Tower:
+    """An audio tower, float32, each window by itself."""
+
+    def __init__(self, name: str, spec: Spec, tower: object) -> None:
+        from .backend import tf
+        from .correspondence import features
+
+        self.name, self.spec = name, spec
+        self.engine = f"tensorflow {tf.__version__}"
+        digest = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode())
+        for variable in tower.weights:
+            digest.update(variable.numpy().tobytes())
+        self.identity = digest.hexdigest()
+        self._of_batch = tf.function(
+            lambda windows: tower(features(windows, spec), training=False),
+            input_signature=[tf.TensorSpec([None, spec.window], tf.float32)],
+        )
+
+    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
+        """As `Embedder.embed`."""
+        cut = whole_windows(samples, self.spec, hop)
+        parts = [self._of_batch(cut[i : i + _BATCH]).numpy() for i in range(0, len(cut), _BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.spec.embedding_size), np.float32)
+
+
+def is_run(name: str) -> bool:
+    """Whether a name is that of a run directory, or of a snapshot of one."""
+    return (Path(re.sub(r"@\d+$", "", name)) / "spec.json").is_file()
+
+
+def load(name: str, engine: str = "auto") -> Embedder:
+    """The model of a name, as the module says; TrainingError or l3edge.Error if there is none.
+
+    engine: as for `l3edge.load`, where a model file is loaded.
+    """
+    if name.startswith("random:"):
+        return _untrained(name)
+    if is_run(name) or Path(name).is_dir():
+        from .artifacts import load_run
+
+        run = load_run(name)
+        return Tower(os.path.basename(os.path.normpath(name)), run.spec, run.audio_tower)  # noqa: PTH119
+    try:
+        return ModelFile(l3edge.load(name, engine=engine))
+    except l3edge.UnknownModelError as error:
+        raise TrainingError(
+            f"no model and no dataset {name!r}: a model is {', '.join(l3edge.models())}, a .tflite, a run directory, "
+            "RUN@CLIPS, random:PRESET or random:RUN; the dataset comes last and is a folder or a CSV file"
+        ) from error
+
+
+def _untrained(name: str) -> Tower:
+    _, of, seed = re.fullmatch(r"(random):(.*?)(?::(\d{1,9}))?", name).groups()
+    if of in PRESETS:
+        spec = PRESETS[of]
+    elif is_run(of):
+        from .artifacts import read_json
+
+        spec = Spec.from_json(read_json(Path(of) / "spec.json"))
+    else:
+        raise TrainingError(
+            f"{name}: {of!r} is neither a preset ({', '.join(PRESETS)}) nor a run directory; "
+            "expected random:PRESET[:SEED] or random:RUN[:SEED]"
+        )
+    from . import network
+    from .backend import tf_keras
+
+    tf_keras.utils.set_random_seed(int(seed or 0))
+    short = of if of in PRESETS else Path(of).resolve().name
+    # All towers, though one is used: so the draws are those of `pretrain`.
+    return Tower(f"random:{short}:{int(seed or 0)}", spec, network.avc_model(spec).get_layer("audio"))

@@ -1,0 +1,198 @@
+"""Classifiers judged by fold rotation, and how sure the result is.
+
+Each fold in turn is the test set of a classifier that was fitted on the others, so each clip is judged once by a
+classifier that never heard it. Window accuracy counts windows. Clip accuracy counts clips, each decided by the mean
+over its windows. What is fitted, on which windows, is the protocol (`training.classifiers`).
+
+Intervals are 95 %, from `RESAMPLES` bootstrap samples of the recordings: the clips that were cut from one recording
+(`1-211527-A.ogg` and `-B`) go together, and so do all seeds' windows of a clip.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import classifiers, datasets, embeddings
+from .classifiers import PROTOCOLS, Classify, Protocol, Rows
+from .datasets import Clip
+from .embedders import Embedder
+from .embeddings import Cache, Load, Windows
+
+RESAMPLES = 10_000
+_REMEMBERED = 256  # clips whose sound is not read again for the next seed
+SHARES = ("window_accuracy", "clip_accuracy")
+
+
+class Counts(NamedTuple):
+    """What a classifier got right, for each clip; sums of several seeds are again counts."""
+
+    windows: NDArray[np.float64]  # [clips], windows that were classified
+    correct: NDArray[np.float64]  # [clips], of these correctly
+    clips: NDArray[np.float64]  # [clips], 1 where the clip had a window
+    clips_correct: NDArray[np.float64]  # [clips]
+
+
+class Judged(NamedTuple):
+    """The outcome of one rotation over the folds."""
+
+    counts: Counts
+    confusion: NDArray[np.int64]  # [classes, classes] clips: rows what they are, columns what they were taken for
+    chosen: dict[str, dict[str, float]]  # by tested fold: what was chosen without it
+
+
+class Estimate(NamedTuple):
+    """A share, or a difference of two, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def embed(
+    embedder: Embedder,
+    clips: Sequence[Clip],
+    seed: int = 0,
+    protocol: Protocol = PROTOCOLS["linear"],
+    cache: Cache | None = None,
+    load: Load = datasets.load,
+) -> Windows:
+    """Embeddings of the windows that a protocol classifies."""
+    windows = embeddings.embed(embedder, clips, protocol.plan, seed, cache, load)
+    if protocol.a_second is None:
+        return windows
+    spec = embedder.spec
+    return classifiers.spread(windows, protocol.a_second, spec.window / spec.sample_rate, protocol.plan.hop)
+
+
+def labels_of(clips: Sequence[Clip]) -> list[str]:
+    """The classes, in the order of their names."""
+    return sorted({clip.label for clip in clips})
+
+
+def rotate(
+    classify: Classify, windows: Windows, clips: Sequence[Clip], seed: int = 0, folds: Sequence[int] | None = None
+) -> Judged:
+    """Fit for each of the test folds (default: all there are) on the clips of the other folds, and count."""
+    from threadpoolctl import threadpool_limits
+
+    labels = labels_of(clips)
+    truth = np.array([labels.index(clip.label) for clip in clips])
+    fold = np.array([clip.fold for clip in clips])
+    rows = Rows(windows.values, truth[windows.clip], fold[windows.clip], windows.clip)
+    counts = Counts(*(np.zeros(len(clips)) for _ in Counts._fields))
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    chosen = {}
+    for tested in sorted(set(fold.tolist())) if folds is None else folds:
+        test = rows.where(rows.fold == tested)
+        with threadpool_limits(1):  # so small a problem gains nothing from threads, and loses much on a busy machine
+            scores, chosen[str(tested)] = classify(
+                rows.where(rows.fold != tested), test.values, len(labels), tested, seed
+            )
+        np.add.at(counts.windows, test.clip, 1)
+        np.add.at(counts.correct, test.clip, scores.argmax(axis=1) == test.label)
+        index, decided = classifiers.decide(test.clip, scores)
+        counts.clips[index] = 1
+        counts.clips_correct[index] = decided == truth[index]
+        np.add.at(confusion, (truth[index], decided), 1)
+    return Judged(counts, confusion, chosen)
+
+
+def probe(windows: Windows, clips: Sequence[Clip], folds: Sequence[int] | None = None) -> Counts:
+    """What the linear protocol counts."""
+    return rotate(classifiers.linear, windows, clips, folds=folds).counts
+
+
+def total(counts: Sequence[Counts]) -> Counts:
+    """The sum over seeds, clip by clip."""
+    return Counts(*(np.sum(column, axis=0) for column in zip(*counts, strict=True)))
+
+
+def estimate(
+    clips: Sequence[Clip],
+    correct: NDArray[np.float64],
+    count: NDArray[np.float64],
+    against: NDArray[np.float64] | None = None,
+) -> Estimate:
+    """The share sum(correct) / sum(count), with its interval over recordings.
+
+    against: the `correct` of another model on the same windows; then it is the difference of the two shares.
+    """
+    if against is not None:
+        correct = correct - against
+    names = sorted({clip.group for clip in clips})
+    group = np.array([names.index(clip.group) for clip in clips])
+    right, every = (np.bincount(group, values, len(names)) for values in (correct, count))
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    shares = (drawn @ right) / np.maximum(drawn @ every, 1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Estimate(float(right.sum() / every.sum()), float(low), float(high))
+
+
+def measure(
+    embedder: Embedder,
+    clips: Sequence[Clip],
+    seeds: Sequence[int],
+    protocol: Protocol = PROTOCOLS["linear"],
+    cache: Cache | None = None,
+) -> tuple[dict[str, Any], Counts]:
+    """All figures of a model, pooled over rotations and seeds, as plain JSON values; and the counts behind them."""
+    from tqdm import tqdm
+
+    load = functools.lru_cache(_REMEMBERED)(datasets.load)
+    each: list[Judged] = []
+    for seed in tqdm(seeds, desc=f"probing {embedder.name}", unit=" seeds", disable=None, leave=False):
+        windows = embed(embedder, clips, seed, protocol, cache, load)
+        each.append(rotate(protocol.classify, windows, clips, seed))
+    pooled = total([judged.counts for judged in each])
+    confusion = np.sum([judged.confusion for judged in each], axis=0)
+    labels = labels_of(clips)
+    folds = sorted({clip.fold for clip in clips})
+    of_fold = {fold: np.array([clip.fold == fold for clip in clips]) for fold in folds}
+    by_clip = [float(pooled.clips_correct[own].sum() / pooled.clips[own].sum()) for own in of_fold.values()]
+    document = {
+        "model": embedder.name,
+        "sha256": embedder.identity,
+        "engine": embedder.engine,
+        "clips": len(clips),
+        "windows": int(pooled.windows.sum()),
+        "seeds": list(seeds),
+        "window_accuracy": estimate(clips, pooled.correct, pooled.windows)._asdict(),
+        "clip_accuracy": estimate(clips, pooled.clips_correct, pooled.clips)._asdict(),
+        "by_fold": {
+            str(fold): float(pooled.correct[own].sum() / pooled.windows[own].sum()) for fold, own in of_fold.items()
+        },
+        "clips_by_fold": dict(zip(map(str, folds), by_clip, strict=True)),
+        "fold_mean": float(np.mean(by_clip)),
+        "fold_sd": float(np.std(by_clip, ddof=1)),
+        "by_seed": {
+            str(seed): float(judged.counts.correct.sum() / judged.counts.windows.sum())
+            for seed, judged in zip(seeds, each, strict=True)
+        },
+        "chosen": {str(seed): judged.chosen for seed, judged in zip(seeds, each, strict=True)},
+        "classes": {
+            label: {
+                "judged": int(confusion[i].sum()),
+                "recall": float(confusion[i, i] / max(1, confusion[i].sum())),
+                "precision": float(confusion[i, i] / max(1, confusion[:, i].sum())),
+            }
+            for i, label in enumerate(labels)
+        },
+        "confusion": confusion.tolist(),
+    }
+    return document, pooled
+
+
+def difference(clips: Sequence[Clip], first: Counts, other: Counts) -> dict[str, dict[str, float]]:
+    """First minus other, of those `SHARES` whose windows or clips are the same for both."""
+    of_windows = (first.windows, other.windows, first.correct, other.correct)
+    of_clips = (first.clips, other.clips, first.clips_correct, other.clips_correct)
+    return {
+        name: estimate(clips, mine, count, theirs)._asdict()
+        for name, (count, same, mine, theirs) in zip(SHARES, (of_windows, of_clips), strict=True)
+        if np.array_equal(count, same)
+    }
