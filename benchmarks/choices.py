@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from export import convert, graph, quantise, recipes, representative
 from l3edge.spec import Spec
-from training import probe
+from training import classifiers, datasets
 from training.backend import tf, tf_keras
 from training.cli import HelpFormatter, positive_int, run
 from training.network import folded
@@ -51,12 +51,12 @@ def cosines(want: NDArray[np.float32], made: NDArray[np.float32]) -> NDArray[np.
     return (want * made).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
-def windows(spec: Spec, clips: Sequence[probe.Clip]) -> quantise.Features:
+def windows(spec: Spec, sounds: Sequence[NDArray[np.float32]]) -> quantise.Features:
     """The features of one window a second of each clip, the quietest left out."""
     cut = np.concatenate(
-        [np.lib.stride_tricks.sliding_window_view(c.samples, spec.window)[:: spec.sample_rate] for c in clips]
+        [np.lib.stride_tricks.sliding_window_view(samples, spec.window)[:: spec.sample_rate] for samples in sounds]
     )
-    loud = np.sqrt(np.mean(np.square(cut, dtype=np.float64), axis=1)) > 10 ** (probe.QUIETEST / 20)
+    loud = np.sqrt(np.mean(np.square(cut, dtype=np.float64), axis=1)) > 10 ** (classifiers.QUIETEST / 20)
     return representative.features(spec, cut[loud])
 
 
@@ -119,7 +119,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")
     made.add_argument("choice", choices=CHOICES, help="what to vary")
-    made.add_argument("--data", type=Path, default=probe.DATA, metavar="FOLDER", help="as for python -m training.probe")
+    made.add_argument(
+        "--data", type=Path, default=datasets.ESC10, metavar="FOLDER", help="as for python -m training.probe"
+    )
     made.add_argument("--steps", type=positive_int, default=recipes.Settings().steps, help="of pruning")
     return made
 
@@ -128,9 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     arguments = parser().parse_args(argv)
     trained = load_run(arguments.run)
-    clips = probe.read_clips(arguments.data, trained.spec.sample_rate)
-    heard = [clip.samples for clip in clips if clip.fold == HEARD_FOLD]
-    judged = windows(trained.spec, [clip for clip in clips if clip.fold != HEARD_FOLD])
+    rate = trained.spec.sample_rate
+    sounds = [(clip.fold, datasets.load(clip, rate)) for clip in datasets.read(arguments.data)]
+    heard = [samples for fold, samples in sounds if fold == HEARD_FOLD]
+    judged = windows(trained.spec, [samples for fold, samples in sounds if fold != HEARD_FOLD])
     network = graph.Network(trained.spec, tuple(folded(trained.audio_tower)))
     task = recipes.Task(network, heard, dataclasses.replace(recipes.Settings(), steps=arguments.steps))
     tf_keras.utils.set_random_seed(0)

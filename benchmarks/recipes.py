@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gzip
 import io
 import subprocess
@@ -34,7 +35,7 @@ import l3edge
 from export import __main__ as exporter
 from export import recipes
 from l3edge import engine
-from training import probe
+from training import datasets, embedders, rotation
 from training.artifacts import read_json, write, write_json
 from training.cli import HelpFormatter, TrainingError, positive_int, run
 from training.pretrain import load_run
@@ -148,20 +149,21 @@ def of_kernels(model: l3edge.Model) -> dict[str, list[float]]:
 
 
 def measure(
-    made: dict[tuple[str, int], Path], clips: Sequence[probe.Clip], seeds: Sequence[int], hops: int
+    made: dict[tuple[str, int], Path], clips: Sequence[datasets.Clip], seeds: Sequence[int], hops: int
 ) -> dict[str, Any]:
     """All figures, by recipe."""
     from tqdm import tqdm
 
     folds = sorted({clip.fold for clip in clips})
     models = {path: l3edge.load(path) for path in sorted(set(made.values()))}
-    windows: dict[tuple[Path, int], probe.Windows] = {}
-    counts: dict[tuple[Path, int], probe.Counts] = {}
+    load = functools.cache(datasets.load)
+    windows: dict[tuple[Path, int], rotation.Windows] = {}
+    counts: dict[tuple[Path, int], rotation.Counts] = {}
     with tqdm(total=len(made), desc="probing", unit=" files", disable=None) as bar:
         for (_, seed), path in made.items():
             if (path, seed) not in windows:
-                windows[path, seed] = probe.embed(models[path], clips, seed)
-                counts[path, seed] = probe.probe(windows[path, seed], clips)
+                windows[path, seed] = rotation.embed(embedders.ModelFile(models[path]), clips, seed, load=load)
+                counts[path, seed] = rotation.probe(windows[path, seed], clips)
             bar.update()
     times = step_times({recipe: models[made[recipe, seeds[0]]] for recipe in recipes.RECIPES}, hops)
     results = {}
@@ -172,9 +174,13 @@ def measure(
             unheard = np.array([clip.fold != prepared_on(seed, folds) for clip in clips])[mine.clip]
             cosines_.append(cosines(reference.values[unheard], mine.values[unheard]))
         every = np.concatenate(cosines_)
-        own, others = (probe.total([counts[made[name, seed], seed] for seed in seeds]) for name in (recipe, REFERENCE))
+        own, others = (
+            rotation.total([counts[made[name, seed], seed] for seed in seeds]) for name in (recipe, REFERENCE)
+        )
         clean_own, clean_others = (
-            probe.total([_unheard(counts[made[name, seed], seed], clips, prepared_on(seed, folds)) for seed in seeds])
+            rotation.total(
+                [_unheard(counts[made[name, seed], seed], clips, prepared_on(seed, folds)) for seed in seeds]
+            )
             for name in (recipe, REFERENCE)
         )
         files_ = [made[recipe, seed] for seed in seeds]
@@ -187,10 +193,10 @@ def measure(
             "cosine_mean": float(every.mean()),
             "cosine_mean_by_seed": [float(values.mean()) for values in cosines_],
             "cosine_min": float(every.min()),
-            "window_accuracy": probe.estimate(clips, own.correct, own.windows)._asdict(),
-            "clip_accuracy": probe.estimate(clips, own.clips_correct, own.clips)._asdict(),
-            "difference": probe.estimate(clips, own.correct, own.windows, others.correct)._asdict(),
-            "difference_unheard": probe.estimate(
+            "window_accuracy": rotation.estimate(clips, own.correct, own.windows)._asdict(),
+            "clip_accuracy": rotation.estimate(clips, own.clips_correct, own.clips)._asdict(),
+            "difference": rotation.estimate(clips, own.correct, own.windows, others.correct)._asdict(),
+            "difference_unheard": rotation.estimate(
                 clips, clean_own.correct, clean_own.windows, clean_others.correct
             )._asdict(),
             "step_microseconds": round(times[recipe], 1),
@@ -202,10 +208,10 @@ def measure(
     return results
 
 
-def _unheard(counts: probe.Counts, clips: Sequence[probe.Clip], fold: int) -> probe.Counts:
+def _unheard(counts: rotation.Counts, clips: Sequence[datasets.Clip], fold: int) -> rotation.Counts:
     """The counts less those of a fold."""
     kept = np.array([clip.fold != fold for clip in clips])
-    return probe.Counts(*(column * kept for column in counts))
+    return rotation.Counts(*(column * kept for column in counts))
 
 
 def points(estimate: dict[str, float]) -> str:
@@ -299,7 +305,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of exports and probes")
-    made.add_argument("--data", type=Path, default=probe.DATA, metavar="FOLDER", help="as for python -m training.probe")
+    made.add_argument(
+        "--data", type=Path, default=datasets.ESC10, metavar="FOLDER", help="as for python -m training.probe"
+    )
     made.add_argument("--work", type=Path, metavar="DIR", help="where the model files are (default: RUN/recipes)")
     made.add_argument("--steps", type=positive_int, help="of training in an export (default: the exporter's)")
     made.add_argument("--hops", type=positive_int, default=1000, help="steps to time")
@@ -319,8 +327,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.work = arguments.work or arguments.run / "recipes"
     if not arguments.out.parent.is_dir():
         raise TrainingError(f"{arguments.out.parent}: no such directory for the page")
-    run_ = load_run(arguments.run)
-    clips = probe.read_clips(arguments.data, run_.spec.sample_rate)
+    load_run(arguments.run)  # or an error, before anything is exported
+    clips = datasets.read(arguments.data)
     folds = sorted({clip.fold for clip in clips})
     made = files(arguments, folds, [clip.name for clip in clips])
     check(sorted(set(made.values())), arguments.run)

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from .cli import TrainingError
 from .embeddings import Plan, Windows
 
+QUIETEST = -70.0  # dB relative to full scale, root mean square; the front end's offset hides what is below
 REGULARISATION = 0.1  # C of the linear protocol, on standardised embeddings
 SVM_C = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 MLP_RATES = (1e-5, 1e-4, 1e-3)
@@ -188,9 +189,8 @@ def spread(windows: Windows, a_second: int, window: float, hop: float) -> Window
 
 
 _EVERY_HOP = Plan(hop=0.1, seeded=False, quietest=None, pad=True)
-# Quieter than -70 dB is what the front end's offset hides.
 PROTOCOLS = {
-    "linear": Protocol("logistic regression", Plan(0.5, True, -70.0, False), linear, (0, 1, 2), 2),
+    "linear": Protocol("logistic regression", Plan(0.5, True, QUIETEST, False), linear, (0, 1, 2), 2),
     "svm": Protocol("one-vs-all linear SVM", _EVERY_HOP, svm, (), 3, a_second=2),
     "mlp": Protocol("MLP 512-128", _EVERY_HOP, mlp, (0,), 3),
 }

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Protocol
@@ -94,9 +93,14 @@ class Tower:
         return np.concatenate(parts) if parts else np.zeros((0, self.spec.embedding_size), np.float32)
 
 
+def _directory(name: str) -> Path:
+    """RUN of RUN or RUN@CLIPS."""
+    return Path(re.sub(r"@\d+$", "", name))
+
+
 def is_run(name: str) -> bool:
     """Whether a name is that of a run directory, or of a snapshot of one."""
-    return (Path(re.sub(r"@\d+$", "", name)) / "spec.json").is_file()
+    return (_directory(name) / "spec.json").is_file()
 
 
 def load(name: str, engine: str = "auto") -> Embedder:
@@ -110,7 +114,7 @@ def load(name: str, engine: str = "auto") -> Embedder:
         from .artifacts import load_run
 
         run = load_run(name)
-        return Tower(os.path.basename(os.path.normpath(name)), run.spec, run.audio_tower)  # noqa: PTH119
+        return Tower(Path(name).name or str(run.directory.resolve().name), run.spec, run.audio_tower)
     try:
         return ModelFile(l3edge.load(name, engine=engine))
     except l3edge.UnknownModelError as error:
@@ -121,13 +125,15 @@ def load(name: str, engine: str = "auto") -> Embedder:
 
 
 def _untrained(name: str) -> Tower:
-    _, of, seed = re.fullmatch(r"(random):(.*?)(?::(\d{1,9}))?", name).groups()
+    of, seed = name.removeprefix("random:"), 0
+    if match := re.fullmatch(r"(.*):(\d{1,9})", of):
+        of, seed = match[1], int(match[2])
     if of in PRESETS:
         spec = PRESETS[of]
     elif is_run(of):
         from .artifacts import read_json
 
-        spec = Spec.from_json(read_json(Path(of) / "spec.json"))
+        spec = Spec.from_json(read_json(_directory(of) / "spec.json"))
     else:
         raise TrainingError(
             f"{name}: {of!r} is neither a preset ({', '.join(PRESETS)}) nor a run directory; "
@@ -136,7 +142,7 @@ def _untrained(name: str) -> Tower:
     from . import network
     from .backend import tf_keras
 
-    tf_keras.utils.set_random_seed(int(seed or 0))
-    short = of if of in PRESETS else Path(of).resolve().name
+    tf_keras.utils.set_random_seed(seed)
+    short = of if of in PRESETS else _directory(of).resolve().name
     # All towers, though one is used: so the draws are those of `pretrain`.
-    return Tower(f"random:{short}:{int(seed or 0)}", spec, network.avc_model(spec).get_layer("audio"))
+    return Tower(f"random:{short}:{seed}", spec, network.avc_model(spec).get_layer("audio"))

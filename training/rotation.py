@@ -79,6 +79,7 @@ def rotate(
 ) -> Judged:
     """Fit for each of the test folds (default: all there are) on the clips of the other folds, and count."""
     from threadpoolctl import threadpool_limits
+    from tqdm import tqdm
 
     labels = labels_of(clips)
     truth = np.array([labels.index(clip.label) for clip in clips])
@@ -87,7 +88,8 @@ def rotate(
     counts = Counts(*(np.zeros(len(clips)) for _ in Counts._fields))
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     chosen = {}
-    for tested in sorted(set(fold.tolist())) if folds is None else folds:
+    every = sorted(set(fold.tolist())) if folds is None else folds
+    for tested in tqdm(every, desc="fitting without each fold", unit=" folds", disable=None, leave=False):
         test = rows.where(rows.fold == tested)
         with threadpool_limits(1):  # so small a problem gains nothing from threads, and loses much on a busy machine
             scores, chosen[str(tested)] = classify(
@@ -141,12 +143,12 @@ def measure(
     cache: Cache | None = None,
 ) -> tuple[dict[str, Any], Counts]:
     """All figures of a model, pooled over rotations and seeds, as plain JSON values; and the counts behind them."""
-    from tqdm import tqdm
-
     load = functools.lru_cache(_REMEMBERED)(datasets.load)
     each: list[Judged] = []
-    for seed in tqdm(seeds, desc=f"probing {embedder.name}", unit=" seeds", disable=None, leave=False):
-        windows = embed(embedder, clips, seed, protocol, cache, load)
+    windows = None
+    for seed in seeds:
+        if windows is None or protocol.plan.seeded:
+            windows = embed(embedder, clips, seed, protocol, cache, load)
         each.append(rotate(protocol.classify, windows, clips, seed))
     pooled = total([judged.counts for judged in each])
     confusion = np.sum([judged.confusion for judged in each], axis=0)
