@@ -5,8 +5,8 @@ A model is named as
     edge-m, path/to/M.tflite      a built-in name or a model file: l3edge, as on a device
     RUN, RUN@CLIPS                a run directory, or its snapshot after so many training clips: float32 TensorFlow
     random:PRESET[:SEED]          an architecture with untrained weights, in float32 TensorFlow: what the tower makes of
-    random:RUN[:SEED]             sound before it has learned anything, "Ours random" of Arandjelovic & Zisserman 2017.
-                                  The seed (default 0) makes the weights that `pretrain --seed` begins with.
+    random:RUN[:SEED]             sound before it has learned anything, "Ours random" of Arandjelovic & Zisserman 2017;
+                                  the seed of the weights is 0 unless given
 
 Both kinds are given the samples of a clip and make the embeddings of the same windows.
 """
@@ -144,5 +144,5 @@ def _untrained(name: str) -> Tower:
 
     tf_keras.utils.set_random_seed(seed)
     short = of if of in PRESETS else _directory(of).resolve().name
-    # All towers, though one is used: so the draws are those of `pretrain`.
+    # All towers, though one is used: as `pretrain` builds them, so that a seed means the same there.
     return Tower(f"random:{short}:{seed}", spec, network.avc_model(spec).get_layer("audio"))
