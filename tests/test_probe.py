@@ -12,7 +12,6 @@ pytest.importorskip("sklearn", reason="scikit-learn is not in the device environ
 
 import soundfile
 
-import l3edge
 from training import classifiers, datasets, embedders, probe, rotation
 from training.cli import TrainingError
 from training.datasets import Clip
@@ -172,9 +171,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "f.json"
-    assert (
-        probe.main([str(STUB), str(folder), "--seeds", "0", "5", "--json", str(figures), "--classes", "--no-cache"]) == 0
-    )
+    command = [str(STUB), str(folder), "--seeds", "0", "5", "--classes", "--no-cache"]
+    assert probe.main([*command, "--json", str(figures)]) == 0
     shown = capsys.readouterr().out
     assert "window accuracy" in shown
     document = json.loads(figures.read_text())
