@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from l3edge import audio, frontend
 from l3edge.spec import Spec
 from training import shards
+from training.input import read, spread
 
 from . import ExportError
 
@@ -21,13 +23,22 @@ Signal = NDArray[np.float32]  # [n], mono, full scale 1.0, at the model's rate
 GAIN = 30.0  # dB: representative audio is heard at random levels from this far below its own up to its own
 PARITY_CLIPS = 24
 PARITY_MACS = 2e12  # a minute or so, where a window is 10 GMAC
+HOURS = 2.0  # of a split that are heard, at most: half a gigabyte at 16 kHz
 LONGEST = 10  # seconds of a recording that are used
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
-def clips(data: Path, split: str) -> list[Signal]:
-    """The audio of a split of shards, at the rate of the data."""
-    return [shards.parse(record)["audio"].numpy() for record in shards.load(shards.open_data(data), split)]
+def clips(data: Path, split: str, first: int | None = None) -> list[Signal]:
+    """The audio of a split of shards, at the rate of the data: of its `first` records, or of HOURS evenly spread."""
+    source = shards.open_data(data)
+    files = source.split(split)
+    count = sum(shard.records for shard in files)
+    if first is None:
+        all_records = sum(part["records"] for part in source.statistics["splits"].values())
+        numbers = spread(count, math.ceil(HOURS * all_records / source.statistics["hours"]))
+    else:
+        numbers = np.arange(min(first, count))
+    return [shards.parse(record)["audio"].numpy() for record in read(files, numbers)]
 
 
 def recordings(paths: Sequence[Path], sample_rate: int) -> list[Signal]:
@@ -92,7 +103,7 @@ def parity_audio(spec: Spec, data: Path, paths: Sequence[Path]) -> tuple[list[Si
 
     Returns the signals of at least a window, and what to say of them in the file.
     """
-    held_out = clips(data, "test")[:PARITY_CLIPS]
+    held_out = clips(data, "test", PARITY_CLIPS)
     usable = [clip for clip in [*held_out, *recordings(paths, spec.sample_rate)] if len(clip) >= spec.window]
     if not usable:
         raise ExportError("no held-out audio of a window's length to check the export on; name some with --audio")

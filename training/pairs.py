@@ -8,7 +8,7 @@ resumed run sees what an undisturbed one would have seen.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,12 +39,18 @@ class Clips(NamedTuple):
 def _heard(fields: dict[str, Any], frame: Any, rate: int) -> Any:
     """Index of the sample that is heard when a frame is shown, int64."""
     late = tf.gather(fields["frame_times"], frame) - fields["audio_start"]  # microseconds
-    last = tf.size(fields["audio"], tf.int64) - 1
-    return tf.clip_by_value((late * rate + _MICRO // 2) // _MICRO, 0, last)
+    return tf.clip_by_value((late * rate + _MICRO // 2) // _MICRO, 0, _samples(fields) - 1)
+
+
+def _samples(fields: dict[str, Any]) -> Any:
+    """Length of the record's sound, int64."""
+    return tf.cast(tf.strings.length(fields["audio"]), tf.int64) // 2
 
 
 def _second(fields: dict[str, Any], begin: Any, spec: Spec) -> Any:
-    return tf.ensure_shape(fields["audio"][begin : begin + spec.window], [spec.window])
+    """The window that begins there, float32 [window]: no more than that of ten seconds is converted."""
+    pcm = shards.samples(tf.strings.substr(fields["audio"], 2 * begin, 2 * spec.window))
+    return tf.ensure_shape(pcm, [spec.window])
 
 
 def _image(jpeg: Any, size: int, corner: Any) -> Any:
@@ -57,16 +63,19 @@ def _image(jpeg: Any, size: int, corner: Any) -> Any:
     return tf.image.resize(tf.cast(square, tf.float32) / 255.0, [size, size], antialias=True)
 
 
-def _training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
-    """One augmented clip of a record, every choice from `seed` [2]."""
-    fields = shards.parse(record)
+def training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
+    """One augmented clip of a serialized record, every choice from `seed`, int64 [2]; a dict.
+
+    Its entries: `input.training_clips`.
+    """
+    fields = shards.fields(record)
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 7))
     frames = tf.size(fields["frames"])
     frame = tf.random.stateless_uniform([], seeds[0], 0, frames, tf.int32)
     # The second begins anywhere that leaves the frame inside it and itself inside the recorded sound.
     heard = _heard(fields, frame, spec.sample_rate)
     earliest = tf.maximum(heard - (spec.window - 1), 0)
-    latest = tf.minimum(heard, tf.size(fields["audio"], tf.int64) - spec.window)
+    latest = tf.minimum(heard, _samples(fields) - spec.window)
     begin = tf.random.stateless_uniform([], seeds[1], earliest, latest + 1, tf.int64)
     gain = tf.random.stateless_uniform([], seeds[2], 1 - VOLUME, 1 + VOLUME)
     corner = tf.random.stateless_uniform([2], seeds[3])
@@ -83,53 +92,26 @@ def _training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
     }
 
 
-def training_clips(records: Any, spec: Spec, seed: int, batch: int, first_step: int = 0) -> Any:
-    """Endless batches from step `first_step` on: tf.data of dicts.
+def fixed_clips(records: Iterable[bytes], spec: Spec, each: int, seed: int) -> Clips:
+    """Clips without augmentation: of each record so many frames, evenly spread, in the middle of their second.
 
-    image float32 [batch, size, size, 3] in [-1, 1], audio float32 [batch, window], group string [batch], and
-    begin and heard, int64 [batch]: the record's sample at which the audio begins, and the one heard with the
-    image. Each pass visits every record once, in an order of its own.
+    Fewer of a record that has fewer frames.
     """
-    count = len(records)
-    first = first_step * batch
-
-    def one_pass(number: Any) -> Any:
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), [seed, number])
-        return tf.data.Dataset.from_tensor_slices(order)
-
-    passes = tf.data.Dataset.range(first // count, 2**62).flat_map(one_pass)
-    examples = passes.skip(first % count).enumerate(first)
-    clips = examples.map(
-        lambda number, index: _training_clip(tf.gather(records, index), tf.stack([seed, number]), spec),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return clips.batch(batch, drop_remainder=True).prefetch(2)
-
-
-def evaluation_clips(records: Any, spec: Spec, at_least: int = 400, seed: int = 0) -> Clips:
-    """Fixed clips without augmentation: frames evenly spread over each record, in the middle of their second.
-
-    As many a record as it takes for `at_least` clips, if the records have so many frames. Where there are more
-    records than that, `at_least` of them, evenly spread: all clips are in memory, decoded.
-    """
-    if len(records) > at_least:
-        records = tf.gather(records, (2 * np.arange(at_least) + 1) * len(records) // (2 * at_least))
-    each = math.ceil(at_least / max(1, len(records)))
     images, audio, groups, labels = [], [], [], []
     for record in records:
-        fields = shards.parse(record)
+        fields = shards.fields(record)
         frames = len(fields["frames"])
         for k in range(min(each, frames)):
             frame = (2 * k + 1) * frames // (2 * min(each, frames))
             heard = _heard(fields, frame, spec.sample_rate)
-            begin = tf.clip_by_value(heard - spec.window // 2, 0, len(fields["audio"]) - spec.window)
+            begin = tf.clip_by_value(heard - spec.window // 2, 0, _samples(fields) - spec.window)
             images.append(_image(fields["frames"][frame], spec.image.size, tf.constant([0.5, 0.5])) * 2 - 1)
             audio.append(_second(fields, begin, spec))
             groups.append(fields["group"].numpy())
             labels.append(set(fields["labels"].numpy().tolist()))
     other, same_label = _negatives(np.array(groups), labels, seed)
-    return Clips(tf.stack(images), tf.stack(audio), other, same_label)
+    size = spec.image.size
+    return Clips(tf.reshape(images, [-1, size, size, 3]), tf.reshape(audio, [-1, spec.window]), other, same_label)
 
 
 def _negatives(groups: NDArray[Any], labels: list[set[bytes]], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:

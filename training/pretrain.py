@@ -17,6 +17,7 @@ import json
 import math
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from .artifacts import Run, load_run
 from .backend import tf, tf_keras
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from .correspondence import Trainer, learning_rate
+from .input import checked, evaluation_clips, training_clips
 
 __all__ = ["Run", "load_run", "main"]
 
@@ -95,7 +97,6 @@ def pretrain(args: argparse.Namespace) -> int:
         )
     if statistics["splits"]["train"]["groups"] < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
-    shards.check_memory(args.data)
     data = {"path": str(args.data.resolve()), "sha256": source.digest, "videos": statistics["verdicts"]["kept"]}
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
     _start(args.run, spec, {"arguments": arguments, "data": data, **artifacts.environment()})
@@ -108,13 +109,13 @@ def pretrain(args: argparse.Namespace) -> int:
     tf.config.experimental.enable_op_determinism()
     trainer = Trainer(spec, args.negatives, args.weight_decay)
     manager = tf.train.CheckpointManager(trainer.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
-    records = shards.load(source, "train")
-    held_out = {split: pairs.evaluation_clips(shards.load(source, split), spec) for split in ("validation", "test")}
-    steps = number_of_steps(args, len(records))
+    train = source.split("train")
+    held_out = {split: evaluation_clips(source.split(split), spec) for split in ("validation", "test")}
+    steps = number_of_steps(args, sum(shard.records for shard in train))
     if manager.latest_checkpoint:
         trainer.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"continuing at step {int(trainer.step)} of {steps}", file=sys.stderr)
-    status = _train(trainer, records, held_out["validation"], steps, args, manager, stop)
+    status = _train(trainer, train, held_out["validation"], steps, args, manager, stop)
     if status is not None:
         return status
 
@@ -134,7 +135,7 @@ def pretrain(args: argparse.Namespace) -> int:
 
 def _train(
     trainer: Trainer,
-    records: Any,
+    train: Sequence[shards.Shard],
     validation: pairs.Clips,
     steps: int,
     args: argparse.Namespace,
@@ -144,7 +145,7 @@ def _train(
     """Go on to the last step, or save and return an exit status where a signal ended it."""
     every = args.evaluate_every or max(1, steps // 20)
     first = int(trainer.step)
-    clips = iter(pairs.training_clips(records, trainer.spec, args.seed, args.batch, first))
+    clips = checked(training_clips(train, trainer.spec, args.seed, args.batch, first), train)
     board = tf.summary.create_file_writer(str(args.run / "tensorboard"))
     bar = tqdm(
         desc=trainer.spec.name,

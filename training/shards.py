@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,38 +77,20 @@ def serialize(name: str, group: str, labels: Sequence[str], segment: Segment) ->
     return example.SerializeToString(deterministic=True)
 
 
+def fields(record: Any) -> dict[str, Any]:
+    """Serialized record (scalar string tensor) -> its fields; audio as the bytes that they are stored in."""
+    return dict(tf.io.parse_single_example(record, _FEATURES))
+
+
+def samples(pcm: Any) -> Any:
+    """Bytes of a record's sound (scalar string tensor) -> float32 [n] in [-1, 1)."""
+    return tf.cast(tf.io.decode_raw(pcm, tf.int16, little_endian=True), tf.float32) / 32768.0
+
+
 def parse(record: Any) -> dict[str, Any]:
     """Serialized record (scalar string tensor) -> its fields; audio as float32 [n] in [-1, 1)."""
-    fields = tf.io.parse_single_example(record, _FEATURES)
-    pcm = tf.io.decode_raw(fields["audio"], tf.int16, little_endian=True)
-    fields["audio"] = tf.cast(pcm, tf.float32) / 32768.0
-    return fields
-
-
-def check_memory(directory: Path, memory: int | None = None) -> None:
-    """Refuse shards of more than half of `memory` (bytes; the machine's), for `load` holds a split twice at its peak.
-
-    Raises TrainingError.
-    """
-    if memory is None:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    size = sum(path.stat().st_size for path in directory.glob("*.tfrecord"))
-    if size > memory / 2:
-        raise TrainingError(
-            f"the shards in {directory} have {size / 1e9:.1f} GB; training keeps them in memory, which allows for half "
-            f"of this machine's {memory / 1e9:.1f} GB. Prepare fewer videos, or give prepare a lower --frame-rate or "
-            "--frame-size"
-        )
-
-
-def load(data: Data, split: str) -> Any:
-    """All serialized records of a split in memory, string tensor [n]."""
-    files = [str(shard.path) for shard in data.split(split)]
-    try:
-        records = [record.numpy() for record in tf.data.TFRecordDataset(files)] if files else []
-    except tf.errors.OpError as error:
-        raise TrainingError(f"a shard in {data.directory} cannot be read: {error.message}") from error
-    return tf.constant(records, tf.string, shape=[len(records)])
+    parsed = fields(record)
+    return {**parsed, "audio": samples(parsed["audio"])}
 
 
 def open_data(directory: Path) -> Data:
