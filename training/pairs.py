@@ -8,7 +8,7 @@ resumed run sees what an undisturbed one would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,13 @@ from l3edge.spec import Spec
 from . import shards
 from .backend import tf
 
-CROP = 7 / 8  # of the picture's small side: the 224 of 256 in the paper
-BRIGHTNESS = 0.2  # at most added or taken, of 1
-SATURATION = (0.7, 1.3)
-VOLUME = 0.1  # "up to 10 %"
+# As published: crop, flip, brightness and saturation, volume "up to 10 %" in the paper; the numbers that it leaves open
+# are those of the l3embedding pipeline (data/avc/sample.py, Cramer et al. 2019). Unlike that one, no louder sound is held
+# below full scale: it stays in float32, where nothing clips.
+CROP = 7 / 8  # of the picture's small side: the 224 of 256
+BRIGHTNESS = 32 / 255  # at most added or taken, of 1
+SATURATION = (0.5, 1.5)  # times
+VOLUME = 0.1  # at most added or taken, of 1
 
 _MICRO = 1_000_000
 
@@ -59,8 +62,23 @@ def _image(jpeg: Any, size: int, corner: Any) -> Any:
     shape = tf.shape(image)[:2]
     side = tf.cast(tf.cast(tf.reduce_min(shape), tf.float32) * CROP, tf.int32)
     top, left = tf.unstack(tf.cast(tf.cast(shape - side + 1, tf.float32) * corner * 0.999999, tf.int32))
-    square = image[top : top + side, left : left + side]
-    return tf.image.resize(tf.cast(square, tf.float32) / 255.0, [size, size], antialias=True)
+    square = tf.cast(image[top : top + side, left : left + side], tf.float32) / 255.0
+    scaled = tf.cond(side == size, lambda: square, lambda: tf.image.resize(square, [size, size], antialias=True))
+    return tf.ensure_shape(scaled, [size, size, 3])
+
+
+def _jittered(image: Any, seeds: Sequence[Any]) -> Any:
+    """Flip, brightness and saturation, the latter two in either order; float32 in [0, 1]."""
+
+    def brightness(image: Any) -> Any:
+        return tf.clip_by_value(tf.image.stateless_random_brightness(image, BRIGHTNESS, seeds[1]), 0, 1)
+
+    def saturation(image: Any) -> Any:
+        return tf.clip_by_value(tf.image.stateless_random_saturation(image, *SATURATION, seeds[2]), 0, 1)
+
+    image = tf.image.stateless_random_flip_left_right(image, seeds[0])
+    brightness_first = tf.random.stateless_uniform([], seeds[3]) < 0.5
+    return tf.cond(brightness_first, lambda: saturation(brightness(image)), lambda: brightness(saturation(image)))
 
 
 def training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
@@ -69,7 +87,7 @@ def training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
     Its entries: `input.training_clips`.
     """
     fields = shards.fields(record)
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 7))
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 8))
     frames = tf.size(fields["frames"])
     frame = tf.random.stateless_uniform([], seeds[0], 0, frames, tf.int32)
     # The second begins anywhere that leaves the frame inside it and itself inside the recorded sound.
@@ -79,12 +97,9 @@ def training_clip(record: Any, seed: Any, spec: Spec) -> dict[str, Any]:
     begin = tf.random.stateless_uniform([], seeds[1], earliest, latest + 1, tf.int64)
     gain = tf.random.stateless_uniform([], seeds[2], 1 - VOLUME, 1 + VOLUME)
     corner = tf.random.stateless_uniform([2], seeds[3])
-    image = _image(fields["frames"][frame], spec.image.size, corner)
-    image = tf.image.stateless_random_flip_left_right(image, seeds[4])
-    image = tf.image.stateless_random_brightness(image, BRIGHTNESS, seeds[5])
-    image = tf.image.stateless_random_saturation(image, *SATURATION, seeds[6])
+    image = _jittered(_image(fields["frames"][frame], spec.image.size, corner), seeds[4:])
     return {
-        "image": tf.ensure_shape(tf.clip_by_value(image, 0, 1) * 2 - 1, [spec.image.size, spec.image.size, 3]),
+        "image": image * 2 - 1,
         "audio": _second(fields, begin, spec) * gain,
         "group": fields["group"],
         "begin": begin,
