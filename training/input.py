@@ -62,8 +62,6 @@ def _stream(shards: Sequence[Shard], streams: int, stream: int) -> _Stream:
     begins = (stream - offsets) % streams
     counts = np.array([len(range(b, s.records, streams)) for b, s in zip(begins, shards, strict=True)], np.int64)
     used = np.flatnonzero(counts)
-    if not len(used):
-        raise TrainingError(f"{sum(s.records for s in shards)} records are too few for {streams} workers")
     return _Stream(tuple(shards[i] for i in used), counts[used], begins[used], streams)
 
 
@@ -199,8 +197,9 @@ def training_clips(
         raise TrainingError(f"a batch of {batch} clips cannot be shared by {streams} workers equally")
     shards = [shard for shard in shards if shard.records]
     check(shards)
-    if not shards:
-        raise TrainingError("the split has no records to train on")
+    count = sum(shard.records for shard in shards)
+    if count < streams:
+        raise TrainingError(f"{count} records to train on are too few for {streams} worker{'s' * (streams > 1)}")
     memory = int(CACHED * available_memory()) if memory is None else memory
     part = batch // streams
 

@@ -19,9 +19,9 @@ from l3edge.spec import Spec
 from . import shards
 from .backend import tf
 
-# As published: crop, flip, brightness and saturation, volume "up to 10 %" in the paper; the numbers that it leaves open
-# are those of the l3embedding pipeline (data/avc/sample.py, Cramer et al. 2019). Unlike that one, no louder sound is held
-# below full scale: it stays in float32, where nothing clips.
+# As published: crop, flip, brightness and saturation, volume "up to 10 %" in the paper; the numbers that it leaves
+# open are those of the l3embedding pipeline (data/avc/sample.py, Cramer et al. 2019). Unlike that one, no louder sound
+# is held below full scale: it stays in float32, where nothing clips.
 CROP = 7 / 8  # of the picture's small side: the 224 of 256
 BRIGHTNESS = 32 / 255  # at most added or taken, of 1
 SATURATION = (0.5, 1.5)  # times
