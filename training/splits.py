@@ -7,8 +7,8 @@ is not what a probe of today holds out. (Rank-based or shuffled splits, as in th
 data/avc/subsets.py, deal all anew when one file is added.)
 
 Small sets are the exception: from 3 groups on validation and test get at least one group each, from 10 on at least
-two. The exception acts only where the hash gives fewer: at a tenth each, on 3 of 100 sets of 50 groups, on 3 of 10,000
-of 100. Once both sides have that many by hash, no group moves any more.
+two. The exception acts only where the hash gives fewer: at a tenth, for either in 3 of 100 sets of 50 groups, in 3 of
+10,000 of 100. Once both have that many by hash, no group moves any more.
 """
 
 from __future__ import annotations
