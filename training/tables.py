@@ -69,7 +69,7 @@ def checked(
     line = 1
     with _open(path) as file:
         try:
-            for line, raw in split(file, path):  # noqa: B007
+            for line, raw in split(file, path):
                 yield make(line, raw)
         except RowError as error:
             raise TrainingError(f"{path}, line {line}: {error}") from None
