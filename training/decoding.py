@@ -196,7 +196,8 @@ def _check_whole(reader: _Reader, sound: Sound, pictures: Pictures, part: Part) 
     if origin is None:
         origin = min(track.earliest for track in (sound, pictures) if track.earliest is not None)
     begin, declared = max(part.begin, origin), reader.declared()
-    wanted = min(part.end, origin + declared) - begin
+    # Matroska counts the duration from zero, whenever its streams begin.
+    wanted = min(part.end, min(0.0, origin) + declared) - begin
     decoded = max(0.0, min(part.end, max(ends)) - begin)
     if declared and wanted > 0 and decoded < (1 - _BAD) * wanted - _SLACK:
         reason = f"; {reader.broken}" if reader.broken else ""

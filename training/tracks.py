@@ -24,6 +24,7 @@ SAMPLE_RATE = PRESETS["edge-s"].sample_rate  # Hz, unless told otherwise
 _THUMBNAIL = (32, 32)
 _JITTER = 0.05  # s: audio time stamps are rounded to as much as a millisecond or a frame by some containers
 _LONGEST_HOLE = 600.0  # s
+_SAMPLES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}  # FFmpeg's name: NumPy's
 
 
 class Settings(NamedTuple):
@@ -126,11 +127,17 @@ def _ceil(samples: float) -> int:
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
-    """Mean of the channels, float32 [n], full scale 1.0, non-finite samples zero."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype == np.uint8:
+    """Mean of the channels, float32 [n], full scale 1.0, non-finite samples zero.
+
+    Not by frame.to_ndarray(), which knows no 64-bit integers, and in PyAV 18.1 takes planar 7.1 for nine channels, the
+    last of them other memory.
+    """
+    dtype, channels = _SAMPLES[frame.format.name.removesuffix("p")], frame.layout.nb_channels
+    if frame.format.is_planar:
+        samples = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        samples = np.frombuffer(frame.planes[0], dtype, frame.samples * channels).reshape(-1, channels).T
+    if dtype == "u1":
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":
         samples = samples / -float(np.iinfo(samples.dtype).min)
