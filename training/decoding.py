@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -27,19 +26,17 @@ _SLACK = 0.5  # s by which declared durations are wrong anyway
 _MARGINS = (1.0, 8.0, 64.0)  # s before a part, tried in turn: decoders need what came before
 _PREROLL = 0.1  # s of sound that a decoder must have had to be exact: 80 ms for Opus, a frame for AAC
 _INTERLEAVING = 10.0  # s that one stream may be stored after the other
-_ORIGIN = 1.0  # s of one stream without a sign of the other: the other begins later
+_UNTOLD = 1 << 30  # pictures in an AVI that was written into a pipe
 
 
 class _Reader:
     """One pass over an open container."""
 
-    def __init__(self, source: str | BinaryIO) -> None:
-        if not isinstance(source, str):
-            source.seek(0)
-        # Only what is in the file: a playlist that calls itself a video shall not make us open addresses. Tags may be
-        # in any encoding.
-        options = {"protocol_whitelist": "file"}
-        self.container = av.open(source, options=options, metadata_errors="replace")
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        # No protocol, not even files: a playlist that calls itself a video shall not make us read other files, or open
+        # addresses. Tags may be in any encoding.
+        self.container = av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
         streams = self.container.streams
         covers = av.stream.Disposition.attached_pic  # a music file's cover is no video
         self.video = _first([s for s in streams.video if not s.disposition & covers])
@@ -83,6 +80,9 @@ class _Reader:
 
     def declared(self) -> float:
         """Seconds that the file says it lasts; 0 if it does not say."""
+        if self.container.format.name == "avi":  # what FFmpeg says of it is a guess from the file's size
+            frames, rate = self.video.frames, self.video.average_rate
+            return float(frames / rate) if rate and frames < _UNTOLD else 0.0
         streams = [stream for stream in (self.video, self.audio) if stream and stream.duration and stream.time_base]
         if streams:
             return max(float(stream.duration * stream.time_base) for stream in streams)
@@ -96,40 +96,38 @@ def _first(streams: list[Any]) -> Any | None:
 
 
 def decode(
-    source: Path | str | BinaryIO, settings: Settings, start: float | None = None, end: float | None = None
+    file: BinaryIO, settings: Settings, start: float | None = None, end: float | None = None
 ) -> tuple[Sound, Pictures]:
-    """What was heard and seen of a file, or from `start` to `end` of it, s.
+    """What was heard and seen of a file (seekable), or from `start` to `end` of it, s.
 
     Raises RejectedError with a verdict, or av.error.FFmpegError, where there is nothing to keep.
     """
-    if isinstance(source, (str, Path)):
-        source = str(Path(source).absolute())  # with no colon before the first slash, or it would be a protocol
     if start is None and end is None:
-        found = _attempt(source, settings, Part(), None, {})
+        found = _attempt(file, settings, Part(), None, {})
         assert found is not None
         return found
-    first = _first_times(source)
+    first = _first_times(file)
     origin = min(first.values(), default=0.0)
     part = Part(origin + (start or 0.0), math.inf if end is None else origin + end, origin)
     for margin in _MARGINS:
         if margin < part.begin - origin:
-            found = _attempt(source, settings, part, part.begin - margin, first)
+            found = _attempt(file, settings, part, part.begin - margin, first)
             if found:
                 return found
-    found = _attempt(source, settings, part, None, first)
+    found = _attempt(file, settings, part, None, first)
     assert found is not None
     return found
 
 
-def _first_times(source: str | BinaryIO) -> dict[str, float]:
+def _first_times(file: BinaryIO) -> dict[str, float]:
     """Type of stream -> time of the first thing decoded, as far as that is known soon."""
     first: dict[str, float] = {}
-    with _Reader(source) as reader:
+    with _Reader(file) as reader:
         for frame in reader.frames():
             if frame.time is None:
                 continue
             first.setdefault(_kind(frame), frame.time)
-            if len(first) == 2 or frame.time > min(first.values()) + _ORIGIN:
+            if len(first) == 2 or frame.time > min(first.values()) + _INTERLEAVING:
                 break
     return first
 
@@ -139,11 +137,11 @@ def _kind(frame: av.VideoFrame | av.AudioFrame) -> str:
 
 
 def _attempt(
-    source: str | BinaryIO, settings: Settings, part: Part, seek: float | None, first: dict[str, float]
+    file: BinaryIO, settings: Settings, part: Part, seek: float | None, first: dict[str, float]
 ) -> tuple[Sound, Pictures] | None:
     """Decode from `seek`, s, or from the beginning; None if seeking did not come out where it should."""
     sound, pictures = Sound(settings.sample_rate, part), Pictures(settings, part)
-    with _Reader(source) as reader:
+    with _Reader(file) as reader:
         _check_streams(reader)
         if seek is not None:
             try:

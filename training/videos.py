@@ -65,15 +65,21 @@ def read_video(
     Raises OSError where reading from a given file object does: that is not the video's fault.
     """
     try:
-        sound, pictures = decode(path, settings, start, end)
+        if isinstance(path, (str, Path)):
+            with Path(path).open("rb") as file:
+                sound, pictures = decode(file, settings, start, end)
+        else:
+            sound, pictures = decode(path, settings, start, end)
         assert sound.start is not None
         return _judge(sound.finish(), sound.start, pictures.kept, settings.sample_rate)
     except RejectedError as rejected:
         return Video(*rejected.args)
     except av.error.FFmpegError as error:
         return Video("corrupt", f"{type(error).__name__}: {error.strerror}")
-    except OSError:
-        raise
+    except OSError as error:
+        if not isinstance(path, (str, Path)):
+            raise
+        return Video("corrupt", f"it cannot be read: {error.strerror}")
     except Exception as error:  # whatever a broken file provokes in a decoder ends that file, not the run
         return Video("corrupt", f"{type(error).__name__}: {error}".split("\n")[0][:200])
 
