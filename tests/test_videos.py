@@ -543,6 +543,6 @@ def test_a_part_is_what_cutting_leaves(tmp_path: Path, name: str, how: dict[str,
     ticks = 48 if name in ("a.mkv", "a.flv", "a.wmv") else 2  # their clocks go by milliseconds
     at = round((segment.audio_start - whole.kept[0].audio_start) / 1e6 * settings.sample_rate)
     near = range(at - ticks, at + ticks + 1)
-    found = [i for i in near if np.array_equal(audio[i : i + len(segment.audio)], segment.audio)]
-    assert found, np.abs(audio[at : at + len(segment.audio)].astype(int) - segment.audio).max()
+    best = min(np.abs(audio[i : i + len(segment.audio)].astype(int) - segment.audio).max() for i in near)
+    assert best <= (1 if how.get("codecs", ("", ""))[1] == "mp2" else 0)  # its decoder rounds by what came before
     assert 0 <= segment.audio_start - begin < 1.5e6

@@ -6,9 +6,10 @@ when the manifest is sorted differently, or when a selection leaves half of it o
 is not what a probe of today holds out. (Rank-based or shuffled splits, as in the published l3embedding
 data/avc/subsets.py, deal all anew when one file is added.)
 
-Small sets are the exception: from 3 groups on validation and test get at least one group each, from 10 on at least
-two. The exception acts only where the hash gives fewer: at a tenth, for either in 3 of 100 sets of 50 groups, in 3 of
-10,000 of 100. Once both have that many by hash, no group moves any more.
+Small sets are the exception: of fewer than 3 groups none is held out; from 3 on validation and test get at least one
+each and leave one to train, from 10 on at least two. The exception acts only where the hash says otherwise: at a tenth,
+for either in 3 of 100 sets of 50 groups, in 3 of 10,000 of 100. Once both have that many by hash, no group moves any
+more.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ def assign(groups: Iterable[str], held_out: float, stated: Mapping[str, str]) ->
     total = len(free) + len(stated)
     least = 0 if total < 3 or not held_out else 1 if total < 10 else 2
     splits = dict(stated)
-    for split, below in (("test", held_out), ("validation", 2 * held_out)):
-        missing = least - sum(side == split for side in stated.values())
-        taken = max(missing, sum(position(group) < below for group in free))
-        splits.update(dict.fromkeys(free[: max(0, taken)], split))
-        free = free[max(0, taken) :]
+    for split, below, others in (("test", held_out, least + 1), ("validation", 2 * held_out, 1)):
+        taken = sum(position(group) < below for group in free) if total >= 3 else 0
+        if not stated:
+            taken = min(taken, len(free) - others)
+        taken = max(taken, least - sum(side == split for side in stated.values()), 0)
+        splits.update(dict.fromkeys(free[:taken], split))
+        free = free[taken:]
     splits.update(dict.fromkeys(free, "train"))
     return splits

@@ -19,6 +19,7 @@ import csv
 import json
 import math
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -140,12 +141,12 @@ def _row(line: int, values: Mapping[str, Any]) -> Row:
     if labels is None:
         labels = []
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise RowError(f"labels must be a list of strings, got {labels!r}")
+        raise RowError(f"labels must be a list of strings, got {_short(labels)}")
     path, split, group = (_text(values.get(key), key) for key in ("path", "split", "group"))
     if not path:
         raise RowError("the path is empty")
     if split and split not in SPLITS:
-        raise RowError(f"the split is {split!r}; expected {', '.join(SPLITS)}, or nothing")
+        raise RowError(f"the split is {_short(split)}; expected {', '.join(SPLITS)}, or nothing")
     start, end = (seconds(values.get(key), key) for key in ("start", "end"))
     check_part(start, end)
     return Row(line, path, start, end, tuple(dict.fromkeys(_text(label, "labels") for label in labels)), split, group)
@@ -155,13 +156,17 @@ def _text(value: object, key: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or (key == "path" and not isinstance(value, str)):
-        raise RowError(f"{key} must be a string, got {value!r}")
+        raise RowError(f"{key} must be a string, got {_short(value)}")
     text = str(value)
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise RowError(f"{key} is no text: {text!r}") from None
+        raise RowError(f"{key} is no text: {_short(text)}") from None
     return text
+
+
+def _short(value: object) -> str:
+    return reprlib.repr(value)
 
 
 def seconds(value: object, key: str) -> float | None:
@@ -173,7 +178,7 @@ def seconds(value: object, key: str) -> float | None:
     except (ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise RowError(f"{key} must be seconds, 0 or more, got {value!r}")
+        raise RowError(f"{key} must be seconds, 0 or more, got {_short(value)}")
     return number
 
 
