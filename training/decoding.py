@@ -13,6 +13,7 @@ does not count: a broadcast that was cut anywhere begins so.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -83,10 +84,18 @@ class _Reader:
         if self.container.format.name == "avi":  # what FFmpeg says of it is a guess from the file's size
             frames, rate = self.video.frames, self.video.average_rate
             return float(frames / rate) if rate and frames < _UNTOLD else 0.0
-        streams = [stream for stream in (self.video, self.audio) if stream and stream.duration and stream.time_base]
-        if streams:
-            return max(float(stream.duration * stream.time_base) for stream in streams)
+        streams = [_declared(stream) for stream in (self.video, self.audio) if stream]
+        if any(streams):
+            return max(streams)
         return (self.container.duration or 0) / av.time_base
+
+
+def _declared(stream: Any) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Matroska's own is that of the longest stream, which may be subtitles; most writers leave this for each.
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else 0.0
 
 
 def _first(streams: list[Any]) -> Any | None:
