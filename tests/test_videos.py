@@ -603,6 +603,22 @@ def test_a_clock_that_starts_again(tmp_path: Path) -> None:
     assert_aligned(read_video(tmp_path / "a.ts", ALL))
 
 
+def test_a_stream_that_appears_on_the_way(tmp_path: Path) -> None:
+    """A broadcast goes on with a second language."""
+    path = tmp_path / "b.ts"
+    with av.open(str(write(tmp_path / "a.ts", shift=12.0))) as source, av.open(str(path), "w") as output:
+        copies = [output.add_stream_from_template(source.streams[i]) for i in (0, 1, 1, 1)]
+        for packet in source.demux():
+            for copy in copies if packet.dts is not None else ():
+                if copy.type == packet.stream.type:
+                    again = av.Packet(bytes(packet))
+                    again.pts, again.dts, again.time_base, again.stream = packet.pts, packet.dts, packet.time_base, copy
+                    again.is_keyframe = packet.is_keyframe
+                    output.mux(again)
+    first = write(tmp_path / "first.ts", 12.0, flicker, hum).read_bytes()
+    assert_aligned(read_video(io.BytesIO(first + path.read_bytes()), ALL), flashes=5)
+
+
 def test_a_broadcast_that_was_cut_anywhere(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.ts", 6.0, flicker, hum, video_options={"g": "15"}).read_bytes()
     begin = len(whole) // 188 // 8 * 188

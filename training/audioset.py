@@ -33,7 +33,8 @@ from .tables import Row, RowError, check_part, checked, seconds
 # instruments, singing and tools that "Objects that Sound" (Arandjelović & Zisserman 2018) calls AudioSet-Instruments; a
 # clip is in it that bears one of these labels, descendants not followed. "environmental" is audioset_filter_urban.csv:
 # 20 classes of people and city, with their descendants. That it is this file is inferred: it is the only other filter,
-# and jobs/generate_samples_array_urban_train.sbatch writes its samples to AudioSetSamples_environmental.
+# and jobs/generate_samples_array_urban_train.sbatch writes its samples to AudioSetSamples_environmental. There is no
+# third filter: "matched" content is the one of the two that a downstream task is of (environmental, for ESC-50).
 _MUSIC = """
 Accordion|Acoustic guitar|Alto saxophone|Bagpipes|Banjo|Bass (instrument role)|Bass drum|Bass guitar|Bassoon|Bell|
 Bicycle bell|Bowed string instrument|Brass instrument|Bugle|Cello|Change ringing (campanology)|Chant|Child singing|

@@ -59,7 +59,9 @@ class _Reader:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):
+                # IndexError: at its end PyAV 18.1 empties the decoders also of streams that appeared on the way, as in
+                # a broadcast, and does not find them; those before were emptied.
                 self.ended = True
                 return
             except av.error.FFmpegError as error:

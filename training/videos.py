@@ -2,8 +2,8 @@
 
 Times are presentation times as decoded, so a stream that starts late keeps its place: a picture at time t and
 the sample at time t were shown and heard together. Holes in the sound are filled with zeros for that reason.
-(OpenL3's README says of its published models that a bug in their training let pairs through whose sound and picture
-did not overlap in time; tests/test_videos.py looks for exactly that.)
+(OpenL3's README says that its models were trained on positive pairs that "do not necessarily overlap in time": samples
+were taken for seconds, as commit 8a0d31b of marl/l3embedding mends. tests/test_videos.py looks for such faults.)
 """
 
 from __future__ import annotations
