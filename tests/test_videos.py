@@ -505,6 +505,7 @@ LONG: dict[str, tuple[str, dict[str, Any]]] = {
     "mp4": ("a.mp4", {}),
     "mp4, B-frames": ("a.mp4", {"video_options": {"preset": "fast", "bf": "3", "g": "50"}}),
     "mp4, one key frame": ("a.mp4", {"video_options": {"g": "1000", "sc_threshold": "0"}}),
+    "mp4, key frame at the start": ("a.mp4", {"video_options": {"g": "20"}}),
     "mp4, sound late": ("a.mp4", {"sound_from": 2.73}),
     "mp4, picture late": ("a.mp4", {"look_from": 1.65}),
     "mp4, both late": ("a.mp4", {"shift": 7.0, "sound_from": 0.4}),
