@@ -23,7 +23,7 @@ MARKS: tuple[Callable[[float, float], str], ...] = (
 )
 MOST_MARKS = HUES * len(MARKS)  # labels that can be told apart
 
-TOGETHER = 0.1  # of a map's width: half of a label's clips so near their middle, and the label is written there
+TOGETHER = 0.06  # of a map's width: half of a label's clips so near their middle, and the label is written there
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
@@ -65,10 +65,11 @@ def lines(
         parts.append(f'<path class="level" d="M{left:g} {y:.1f}H{width - right:g}"/>')
         parts.append(_text(width - right, y - 5, level[1], "end"))
     for number, (name, values) in enumerate(series.items()):
+        hue = f"c{number}" if len(series) > 1 else "grey"
         points = [place(a, b) for a, b in zip(x, values, strict=True) if b is not None]
         joined = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2"/>' for a, b in points)
-        parts.append(f'<g class="line c{number}"><title>{escape(name)}</title><polyline points="{joined}"/>{dots}</g>')
+        parts.append(f'<g class="line {hue}"><title>{escape(name)}</title><polyline points="{joined}"/>{dots}</g>')
     return _svg(width, height, parts, title)
 
 
@@ -81,8 +82,7 @@ def mark(number: int, x: float = 6, y: float = 6) -> str:
 def scatter(title: str, points: NDArray[Any], kinds: Sequence[int | None], names: Sequence[str]) -> str:
     """A map: points [n, 2], each of kind `kinds[i]`, an index of `names`, or of none."""
     size, edge = 420.0, 14.0
-    low, high = points.min(0), points.max(0)
-    scaled = (points - (low + high) / 2) / max(1e-9, float((high - low).max()))  # one scale for both axes
+    scaled = (points - (points.max(0) + points.min(0)) / 2) / np.maximum(1e-9, np.ptp(points, 0))
     places = size / 2 + scaled * (size - 2 * edge)
     parts = []
     written = []
@@ -120,6 +120,7 @@ def matrix(title: str, values: NDArray[Any], names: Sequence[str]) -> str:
             f'<rect class="cell" x="{margin + j * cell:.1f}" y="{margin + i * cell:.1f}" width="{cell - 1:g}" '
             f'height="{cell - 1:g}" fill-opacity="{value:.3f}"><title>{escape(told)}</title></rect>'
         )
+    parts.append(_text(margin - 6, margin - 6, "picture ↓  sound →", "end name"))
     frame = f'x="{margin - 1:.1f}" y="{margin - 1:.1f}" width="{cell * len(names) + 1:.1f}"'
     parts.append(f'<rect class="frame" {frame} height="{cell * len(names) + 1:.1f}"/>')
     return _svg(size + 2, size + 2, parts, title)

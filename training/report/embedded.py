@@ -50,17 +50,17 @@ def spread(values: Floats, centres: tuple[Floats, Floats], size: tuple[int, int]
 
 
 def heated(pixels: Floats, heat: Floats) -> Floats:
-    """Heat in [0, 1], [height, width], over a picture: from nothing over red to yellow."""
+    """Heat in [0, 1], [height, width], over a picture: from nothing through red to yellow."""
     colours = matplotlib.colormaps["autumn"](np.clip(heat, 0, 1))[..., :3]
     opacity = 0.75 * np.clip(heat, 0, 1)[..., None] ** 1.5
     return pixels * (1 - opacity) + colours * opacity
 
 
 def spectrogram(features: Floats, low: float, high: float) -> Floats:
-    """Features [frames, bins] as pixels: time to the right, low frequencies below, the louder the darker."""
+    """Features [frames, bins] as pixels: time to the right, low frequencies below, the louder the lighter."""
     level = np.clip((features - low) / max(1e-9, high - low), 0, 1).T[::-1]
     times = max(1, PICTURE // level.shape[0])
-    return np.repeat(np.repeat((1 - level)[..., None], 3, 2), times, 0).repeat(times, 1)
+    return np.repeat(np.repeat(level[..., None], 3, 2), times, 0).repeat(times, 1)
 
 
 def frame(image: Floats) -> Floats:

@@ -85,8 +85,8 @@ def gather(
     spec = run.spec
     if data.statistics["sample_rate"] != spec.sample_rate:
         raise TrainingError(
-            f"{data.directory} is at {data.statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: give "
-            "the data that the run was trained on with --data"
+            f"{data.directory} is at {data.statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: "
+            "give the data that the run was trained on with --data"
         )
     towers = {side: inside.Tower(run.model, side, spec) for side in SIDES}
     numbers = {side: _chosen(numbers, side, towers[side].units) for side in SIDES}

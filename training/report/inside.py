@@ -65,13 +65,14 @@ class Tower:
         """A unit's activation in some clips: [rows, time, frequency] or [rows, height, width]."""
         return self._outputs(clips, rows)[1][..., unit].numpy()
 
-    def centres(self, shape: tuple[int, int], size: tuple[int, int]) -> tuple[Floats, Floats]:
-        """Where on the input, in [0, 1] of each axis, the cells of a map of this shape have their receptive field's
-        middle; `size` is that of the input."""
+    def centres(self, *shape: int) -> tuple[Floats, Floats]:
+        """Where on the input, in [0, 1] of each axis, the cells of a map of this shape have the middle of their
+        receptive field.
+        """
         axes = [(np.arange(cells) + 0.5) / cells for cells in shape]
         if self.side == "audio" and self.spec.streaming:  # "valid" in time: the middle of what a column depends on
             frames = (self.spec.receptive_field - 1) / 2 + np.arange(shape[0]) * self.spec.stride
-            axes[0] = (frames + 0.5) / size[0]
+            axes[0] = (frames + 0.5) / self.spec.frames_used
         return axes[0].astype(np.float32), axes[1].astype(np.float32)
 
 

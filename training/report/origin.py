@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from typing import Any
 
 import numpy as np
 
-from .. import correspondence, pretrain
-from ..backend import tf
+from l3edge.frontend import LogMel
+
+from .. import pretrain
+from ..backend import tf_keras
 from . import embedded
+from .excitation import card, heard
 from .findings import SIDES, Findings
 from .markup import bar, facts, figure, note, table, text
-from .results import spectrogram
 
 SAMPLES = 8  # clips shown
 MOST_LABELS = 60  # listed
+LINE = 100  # characters of a command
+
+KINDS = {
+    "InputLayer": "input",
+    "Conv2D": "convolution",
+    "MaxPooling2D": "maximum",
+    "GlobalMaxPooling2D": "maximum over all",
+    "Dense": "fully connected",
+    "Concatenate": "concatenation",
+    "Permute": "axes exchanged",
+    "Flatten": "flattened",
+}
+
+
+def _shell(words: list[str]) -> str:
+    """A command in lines of at most `LINE` characters, where its words allow it."""
+    lines = [words[0]]
+    for word in words[1:]:
+        fits = len(lines[-1]) + 1 + len(word) <= LINE
+        lines[-1:] = [f"{lines[-1]} {word}"] if fits else [lines[-1], word]
+    return " \\\n    ".join(lines)
 
 
 def command(findings: Findings) -> str:
     """The commands that make the run and this page."""
     recorded = findings.run.arguments["arguments"]
     defaults = vars(pretrain.parse_arguments(["--data", "-", "--run", "-"]))
-    words = ["python", "-m", "training.pretrain"]
+    words = ["python -m training.pretrain"]
     for name in sorted(recorded, key=lambda name: (name not in ("preset", "data", "run"), name)):
         value, option = recorded[name], name.replace("_", "-")
         if isinstance(value, bool):
             if value or defaults.get(name) is True:
                 words.append(f"--{option}" if value else f"--no-{option}")
-        elif isinstance(value, list):
-            words += [f"--{option}", *map(str, value)] if value else []
-        elif value is not None:
-            words += [f"--{option}", str(value)]
-    report = ["python", "-m", "training.report", findings.name, "--data", str(findings.data.directory)]
-    return f"<pre>{text(shlex.join(words))}\n{text(shlex.join(report))}</pre>"
+        elif value not in (None, []):
+            values = value if isinstance(value, list) else [value]
+            words.append(f"--{option} {shlex.join(map(str, values))}")
+    report = ["python -m training.report", shlex.quote(findings.name)]
+    report.append(f"--data {shlex.quote(str(findings.data.directory))}")
+    return f"<pre>{text(_shell(words))}\n{text(_shell(report))}</pre>"
 
 
 def _samples(findings: Findings) -> str:
     """A few clips, of different videos and as far as possible of different labels."""
-    clips, spec = findings.clips, findings.run.spec
-    chosen: dict[tuple[str, ...], int] = {}
-    for row in np.unique(clips.groups, return_index=True)[1]:
-        chosen.setdefault(clips.labels[row], int(row))
-    every = np.sort(np.unique(clips.groups, return_index=True)[1])
-    rows = list(dict.fromkeys([*sorted(chosen.values()), *map(int, every)]))
-    rows = [rows[k * len(rows) // min(SAMPLES, len(rows))] for k in range(min(SAMPLES, len(rows)))]
-    features = correspondence.features(tf.constant(clips.audio[np.array(rows)]), spec).numpy()[..., 0]
+    clips = findings.clips
+    videos = np.sort(np.unique(clips.groups, return_index=True)[1])
+    by_label = {clips.labels[row]: row for row in reversed(videos)}
+    rows = np.array(sorted(by_label.values()) if len(by_label) >= SAMPLES else videos)
+    rows = rows[np.arange(min(SAMPLES, len(rows))) * len(rows) // min(SAMPLES, len(rows))]
     cards = [
-        f'<div class="card"><div class="picture"><img src="{embedded.picture(embedded.frame(clips.images[row]))}" '
-        f'alt="frame"><img class="sound" src="{embedded.picture(spectrogram(findings, heard))}" alt="spectrogram"></div>'
-        f'<audio controls preload="metadata" src="{embedded.sound(clips.audio[row], spec.sample_rate)}"></audio>'
-        f"<p><b>{text(', '.join(clips.labels[row]) or 'no label')}</b> "
-        f'<span title="{text(clips.names[row])}">{text(clips.names[row])}</span></p></div>'
-        for row, heard in zip(rows, features, strict=True)
+        card(findings, int(row), embedded.picture(embedded.frame(clips.images[row])), [embedded.picture(sound)])
+        for row, sound in zip(rows, heard(findings, rows), strict=True)
     ]
     return figure(
-        f'<div class="cards">{"".join(cards)}</div>',
-        "<b>Held-out clips as the network gets them</b>: the frame, and the second of sound around it.",
+        f'<div class="cards samples">{"".join(cards)}</div>',
+        "<b>Held-out clips as the network gets them</b>: the frame, and the second of sound around it as a spectrogram "
+        "(time to the right, low frequencies below, the lighter the louder).",
         "wide",
     )
 
@@ -113,7 +129,7 @@ def data(findings: Findings) -> str:
         parts.append(
             figure(
                 f'<ul class="counts">{items}</ul>',
-                "<b>Kept videos by label.</b> Training never sees a label; they serve this page alone." + more,
+                "<b>Kept videos by label.</b> Correspondence is learned without them." + more,
             )
         )
     else:
@@ -123,44 +139,63 @@ def data(findings: Findings) -> str:
 
 
 def _tower(findings: Findings, side: str) -> str:
+    """The layers of a tower; padding, normalisation and ReLU are in the row of their convolution."""
     tower = findings.run.model.get_layer(side)
-    rows = []
+    rows: list[list[Any]] = []  # name, kind, shape, parameters
     for layer in tower.layers:
         shape = " × ".join(str(n) for n in layer.output.shape[1:])
-        kind = type(layer).__name__
-        size = ""
-        if hasattr(layer, "kernel_size"):
-            size = "{} × {}".format(*layer.kernel_size)
-        elif hasattr(layer, "pool_size"):
-            size = "{} × {}".format(*layer.pool_size)
-        rows.append((text(layer.name), text(kind), size, shape, f"{layer.count_params():,}" if layer.weights else ""))
-    axes = {"audio": "time × frequency × channels", "image": "height × width × channels"}.get(side, "units")
-    return figure(
-        table(("layer", "kind", "size", f"output, {axes}", "parameters"), rows, "layers"),
-        f"<b>The {side} {'network' if side == 'fusion' else 'tower'}</b>: {tower.count_params():,} parameters, with "
-        "those of batch normalisation.",
-    )
+        if layer.name.startswith("pad"):
+            continue
+        if layer.name.startswith(("bn", "relu")):
+            rows[-1][1] += ", BN" if layer.name.startswith("bn") else ", ReLU"
+            rows[-1][3] += layer.count_params()
+            continue
+        extent = getattr(layer, "kernel_size", getattr(layer, "pool_size", ()))
+        kind = KINDS.get(type(layer).__name__, type(layer).__name__.lower())
+        if getattr(layer, "activation", None) is tf_keras.activations.relu:
+            kind += ", ReLU"
+        rows.append([layer.name, " ".join([" × ".join(map(str, extent)), kind]).strip(), shape, layer.count_params()])
+    cells = [(text(name), text(kind), shape, f"{count:,}" if count else "") for name, kind, shape, count in rows]
+    total = f"{tower.count_params():,} parameters"
+    told = {
+        "audio": f"<b>The audio tower</b>: {total}. Outputs are time × frequency × channels.",
+        "image": f"<b>The image tower</b>: {total}. Outputs are height × width × channels.",
+        "fusion": f"<b>The fusion of both</b>: {total}. Its two outputs are the logits of “no” and “yes”.",
+    }
+    return figure(table(("layer", "kind", "output", "parameters"), cells, "layers"), told[side])
 
 
 def network(findings: Findings) -> str:
     """Front end, layers and arguments."""
     run = findings.run
-    front = dataclasses.asdict(run.spec.front_end)
-    windows = [
-        ("window", f"{run.spec.window:,} samples, {run.spec.window / run.spec.sample_rate:g} s"),
-        ("frames used", f"{run.spec.frames_used} of {run.spec.front_end.bins} bins"),
-        ("embedding", f"{run.spec.embedding_size:,} values ({text(run.spec.embedding)})"),
-        ("streaming", "exact" if run.spec.streaming else "no: each window by itself"),
+    spec, front = run.spec, run.spec.front_end
+
+    def samples(n: int) -> str:
+        return f"{n:,} samples ({1000 * n / spec.sample_rate:g} ms)"
+
+    length = front.frame_length if isinstance(front, LogMel) else front.fft_length
+    scale = f"natural log of (magnitude + {front.offset:g})" if isinstance(front, LogMel) else (
+        f"decibels below the window's maximum, {front.RANGE:g} at most"
+    )  # fmt: skip
+    numbers = [
+        ("sample rate", f"{spec.sample_rate:,} Hz"),
+        ("frames", f"{samples(length)}, every {samples(front.frame_step)}"),
+        ("Fourier transform", f"{front.fft_length:,} points"),
+        ("bins", f"{front.bins} {'mel bands' if front.bands else 'linear'}, {front.low:,.0f} to {front.high:,.0f} Hz"),
+        ("scale", scale),
+        ("window", f"{samples(spec.window)}: {spec.frames} frames, of which {spec.frames_used} are used"),
+        ("hop", f"{samples(spec.hop)}; {'streams exactly' if spec.streaming else 'each window by itself'}"),
+        ("picture", f"{spec.image.size} × {spec.image.size} × 3, in [-1, 1]"),
+        ("embedding", f"{spec.embedding_size:,} values ({text(spec.embedding)})"),
     ]
-    given = [(text(name.replace("_", " ")), text(value)) for name, value in run.arguments["arguments"].items()
-             if value is not None]  # fmt: skip
-    return "".join(
-        [
-            "<h3>Front end</h3>",
-            facts([*((text(name.replace("_", " ")), text(value)) for name, value in front.items()), *windows]),
-            "<h3>Layers</h3>",
-            *(_tower(findings, side) for side in (*SIDES, "fusion")),
-            "<h3>Arguments</h3>",
-            facts(given),
-        ]
+    given = [
+        (text(name.replace("_", " ")), text(value))
+        for name, value in run.arguments["arguments"].items()
+        if value is not None
+    ]
+    return (
+        f'<div class="two"><div><h3>Front end</h3>{facts(numbers)}</div>'
+        f"<div><h3>Arguments</h3>{facts(given)}</div></div>"
+        "<h3>Layers</h3><p>BN is batch normalisation; its running means and variances are counted.</p>"
+        f'<div class="two">{"".join(_tower(findings, side) for side in (*SIDES, "fusion"))}</div>'
     )

@@ -8,19 +8,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from . import origin, results
+from . import excitation, origin, results
 from .findings import Findings
 from .markup import facts, note, share, text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 SECTIONS: tuple[tuple[str, str, Callable[[Findings], str]], ...] = (
-    ("curves", "How it learned", results.curves),
-    ("accuracy", "What it takes to belong together", results.accuracy),
-    ("maps", "How its embeddings lie", results.maps),
-    ("units", "What its units hear and see", results.units),
-    ("data", "What the data was", origin.data),
-    ("network", "What was trained", origin.network),
+    ("curves", "Learning curves", results.curves),
+    ("accuracy", "Correspondence by label", results.accuracy),
+    ("maps", "Embeddings: maps and clusters", results.maps),
+    ("units", "What units hear and see", excitation.units),
+    ("data", "The data", origin.data),
+    ("network", "The network", origin.network),
 )
 
 
@@ -36,7 +36,7 @@ def _head(findings: Findings) -> str:
     run = findings.run
     arguments, metrics = run.arguments, run.metrics
     big = [entry for split in ("test", "validation") if (entry := _result(metrics, split))]
-    big.append((f"{arguments['data']['videos']:,}", "videos kept, of which the training split was trained on"))
+    big.append((f"{arguments['data']['videos']:,}", "videos in its data, all splits"))
     big.append((f"{metrics.get('clips', 0):,}", f"training clips, in {metrics.get('steps', 0):,} steps"))
     cards = "".join(f"<div><b>{value}</b><span>{text(told)}</span></div>" for value, told in big)
     finished = datetime.fromtimestamp((run.directory / "metrics.json").stat().st_mtime, timezone.utc)
@@ -54,15 +54,15 @@ def _head(findings: Findings) -> str:
         f'<div class="numbers">{cards}</div>',
         "<p>The network was trained on one question: do this picture and this second of sound belong together? "
         "Positive pairs are a frame and the second around it; negatives are a frame and a second of two different "
-        "videos. No label was used. Half the judged pairs are negative, so chance is 50 %.</p>",
+        "videos. The question needs no label. Half the judged pairs are negative, so chance is 50 %.</p>",
     ]
     if not findings.same_data:
         parts.append(
             note(
                 f"<b>Other data than in training.</b> This page was made with {text(findings.data.directory)} (sha256 "
                 f"{text(findings.data.digest[:16])}…), the run with data of another digest. Unless the videos were "
-                "split in the same way, clips that are called held out here may have been trained on. The figures above "
-                "are the run's own."
+                "split in the same way, clips that are called held out here may have been trained on. The figures "
+                "above are the run's own."
             )
         )
     parts += [facts(rows), "<p>Made by</p>", origin.command(findings)]

@@ -1,4 +1,4 @@
-"""Sections on what the network does: curves, correspondence by label, maps and clusters, what excites its units."""
+"""Sections on what the network does: curves, correspondence by label, maps and clusters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from l3edge.frontend import LogMel
-
-from .. import correspondence
-from ..backend import tf
 from ..cli import TrainingError
-from . import charts, embedded
+from . import charts
 from .findings import Findings
 from .markup import bar, figure, note, share, table, text
 
@@ -125,8 +121,8 @@ def accuracy(findings: Findings) -> str:
             "<b>Which pictures the network takes for which sounds.</b> Row: label of the picture. Column: label of the "
             "sound. The darker a cell, the higher the mean probability that the two belong together, from 0 to 1, over "
             "pairs of two different videos; point at a cell to read it. The diagonal is dark where other takes of the "
-            "same source are accepted; dark cells beside it are confusions. Labels that are judged alike are neighbours."
-            + only,
+            "same source are accepted; dark cells beside it are confusions. Labels that are judged alike are "
+            "neighbours." + only,
             "matrix",
         )
     )
@@ -140,8 +136,8 @@ def accuracy(findings: Findings) -> str:
             text(findings.labels[k]),
             f"{findings.members[:, k].sum():,}",
             bar(pairs.accepted[k], share(pairs.accepted[k])),
-            bar(pairs.picture[k], share(pairs.picture[k])),
-            bar(pairs.sound[k], share(pairs.sound[k])),
+            share(pairs.picture[k]),
+            share(pairs.sound[k]),
         )
         for k in sorted(range(min(MOST_LABELS, len(findings.labels))), key=lambda k: findings.labels[k])
     ]
@@ -150,8 +146,8 @@ def accuracy(findings: Findings) -> str:
     parts.append(
         figure(
             table(head, rows),
-            "<b>The same by label.</b> Of few clips a share is coarse: with 24 clips one clip is 4.2 %. “Other” are clips "
-            "of other videos that have no label in common with the clip." + only,
+            "<b>The same by label.</b> Of few clips a share is coarse: with 24 clips one clip is 4.2 %. “Other” are "
+            "clips of other videos that have no label in common with the clip." + only,
         )
     )
     return "".join(parts)
@@ -193,12 +189,11 @@ def maps(findings: Findings) -> str:
         parts.append(
             figure(
                 f'<div class="two">{"".join(panels)}</div>' + (f'<p class="keys">{keys}</p>' if keys else ""),
-                "<b>Embeddings of held-out clips as maps</b> (t-SNE of standardised embeddings, perplexity at most 30). "
-                "Each mark is a clip. Left as trained; right from the same network with random weights, which is what "
-                "its architecture gives without learning. "
-                + told
-                + "Near means alike; the axes, the distances between "
-                "groups and their sizes mean nothing. Clips of one video resemble each other, also without learning.",
+                "<b>Embeddings of held-out clips as maps</b> (t-SNE of standardised embeddings, perplexity at most "
+                "30). Each mark is a clip. Left as trained; right from the same network with random weights, which is "
+                "what its architecture gives without learning. " + told + "Near means alike; the axes, each stretched "
+                "to its panel, the distances between groups and their sizes mean nothing. Clips of one video resemble "
+                "each other, also without learning.",
                 "wide",
             )
         )
@@ -206,108 +201,14 @@ def maps(findings: Findings) -> str:
         parts.append(
             figure(
                 table(("embedding", "NMI with the labels", "labels shuffled"), rows, "overall"),
-                f"<b>Do clusters find the labels?</b> k-means with as many clusters as labels ({len(set(kinds) - {None})}), "
-                f"which sees no label, against the labels, as in {PAPER}. Normalised mutual information is 1 where "
-                "clusters and labels are the same partition. Clusters that know nothing are above 0 when clips are few: "
-                "the last column is the same score with shuffled labels.",
+                "<b>Do clusters find the labels?</b> k-means with as many clusters as labels "
+                f"({len(set(kinds) - {None})}), which sees no label, against the labels, as in {PAPER}. Normalised "
+                "mutual information is 1 where clusters and labels are the same partition. Clusters that know nothing "
+                "are above 0 when clips are few: the last column is the same score with shuffled labels.",
             )
         )
     elif labels:
         parts.append(note("There are too few labels or clips for clusters, hence no NMI."))
     else:
         parts.append(note("The data carry no labels to compare clusters with, hence no NMI."))
-    return "".join(parts)
-
-
-def _examples(findings: Findings, side: str, unit_number: int, rows: np.ndarray) -> str:
-    """The clips that excite a unit most, each with its heat map."""
-    tower, clips, spec = findings.sides[side].tower, findings.clips, findings.run.spec
-    heat = tower.maps(clips, rows, unit_number)
-    low, high = min(0.0, float(heat.min())), float(heat.max())
-    features = correspondence.features(tf.constant(clips.audio[rows]), spec).numpy()[..., 0]
-    cards = []
-    for row, cells, heard in zip(rows, heat, features, strict=True):
-        size = heard.shape if side == "audio" else (embedded.PICTURE, embedded.PICTURE)
-        spread = embedded.spread((cells - low) / max(1e-9, high - low), tower.centres(cells.shape, size), size)
-        seen = embedded.frame(clips.images[row])
-        if side == "audio":
-            pixels = spectrogram(findings, heard)
-            times = pixels.shape[0] // heard.shape[1]
-            hot = spread.T[::-1].repeat(times, 0).repeat(times, 1)
-            main = f'<img class="sound" src="{embedded.picture(embedded.heated(pixels, hot))}" alt="spectrogram">'
-            main += f'<img class="small" src="{embedded.picture(seen[::2, ::2])}" alt="frame">'
-        else:
-            main = f'<img src="{embedded.picture(embedded.heated(seen, spread))}" alt="frame with heat map">'
-            main += f'<img class="small" src="{embedded.picture(seen[::2, ::2])}" alt="frame">'
-        uri = embedded.sound(clips.audio[row], spec.sample_rate)
-        said = ", ".join(clips.labels[row]) or "no label"
-        cards.append(
-            f'<div class="card"><div class="picture">{main}</div>'
-            f'<audio controls preload="metadata" src="{uri}"></audio>'
-            f'<p><b>{text(said)}</b> <span title="{text(clips.names[row])}">{text(clips.names[row])}</span></p></div>'
-        )
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def spectrogram(findings: Findings, features: np.ndarray) -> np.ndarray:
-    """Pixels of one clip's features, on a scale that is the same for all clips."""
-    front = findings.run.spec.front_end
-    if isinstance(front, LogMel):  # up to what a full-scale tone has in its band
-        return embedded.spectrogram(features, float(np.log(front.offset)), float(np.log(front.frame_length / 4)))
-    return embedded.spectrogram(features, -front.RANGE, 0.0)
-
-
-def units(findings: Findings) -> str:
-    """The clips that excite chosen units most."""
-    spec = findings.run.spec
-    parts = [
-        "<p>A unit is a channel of a tower's last convolution (conv4_2 in the paper). Shown are the held-out clips in "
-        "which it reaches its largest values, each of another video. "
-        + (
-            "The units are chosen: for each tower the one that tells a label best from all others, then the one that "
-            "does so for another label, and so on. They show what the best units do, not what the average unit does. "
-            if any(unit.label is not None for found in findings.sides.values() for unit in found.units)
-            else "The data tell no labels apart, so the units are those with the largest variance. "
-        )
-        + "<b>AUC</b>: the probability that a clip with the label excites the unit more than a clip without it; 50 % is "
-        "chance.</p>"
-    ]
-    for side, found in findings.sides.items():
-        verb = "hear" if side == "audio" else "see"
-        parts.append(f'<h3 id="{side}-units">What {side} units {verb}</h3>')
-        trained, random = found.areas
-        if trained == trained:
-            parts.append(
-                f"<p>Over all {found.tower.units} {side} units, the median of a unit's AUC for the label it tells best "
-                f"is {share(trained)}; with random weights it is {share(random)}.</p>"
-            )
-        if side == "audio":
-            where = (
-                f"Time runs to the right ({spec.window / spec.sample_rate:g} s), from "
-                f"{spec.front_end.low:g} Hz at the bottom to {spec.front_end.high:g} Hz at the top; the darker, the "
-                "louder. Red to yellow: where the unit is active, with one scale for all clips of a unit. "
-            )
-            if spec.streaming:
-                where += (
-                    f"Each cell of the map looks at {spec.receptive_field} of the {spec.frames_used} frames, so the heat "
-                    "tells the pitch well and the moment hardly. "
-                )
-            where += "The small picture is the frame that belongs to the sound."
-        else:
-            where = (
-                "Red to yellow: where the unit is active, with one scale for all clips of a unit. The small picture is "
-                "the same frame as the network gets it. The sound belongs to the frame; the unit does not hear it."
-            )
-        parts.append(f"<p>{where}</p>")
-        for unit in found.units:
-            told = ""
-            if unit.label is not None:
-                name = findings.labels[unit.label]
-                told = f" <b>{text(name)}</b>, AUC {share(unit.area)}"
-            shown = (
-                _examples(findings, side, unit.number, unit.rows)
-                if len(unit.rows)
-                else note("This unit has the same value in all held-out clips: it is dead.")
-            )
-            parts.append(f'<section class="unit"><h4>{side} unit {unit.number}{told}</h4>{shown}</section>')
     return "".join(parts)
