@@ -105,7 +105,7 @@ def scatter(title: str, points: NDArray[Any], kinds: Sequence[int | None], names
 def matrix(title: str, values: NDArray[Any], names: Sequence[str]) -> str:
     """Shares in [0, 1] as a grid of cells, rows and columns named; nan stays empty."""
     cell = 20.0
-    margin = 16 + 6.4 * min(24, max(len(name) for name in names))
+    margin = 16 + 7.0 * max(8, min(24, max(len(name) for name in names)))
     size = margin + cell * len(names)
     parts = []
     for i, name in enumerate(names):
@@ -120,7 +120,8 @@ def matrix(title: str, values: NDArray[Any], names: Sequence[str]) -> str:
             f'<rect class="cell" x="{margin + j * cell:.1f}" y="{margin + i * cell:.1f}" width="{cell - 1:g}" '
             f'height="{cell - 1:g}" fill-opacity="{value:.3f}"><title>{escape(told)}</title></rect>'
         )
-    parts.append(_text(margin - 6, margin - 6, "picture ↓  sound →", "end name"))
+    parts.append(_text(margin - 6, margin - 22, "sound →", "end"))
+    parts.append(_text(margin - 6, margin - 6, "picture ↓", "end"))
     frame = f'x="{margin - 1:.1f}" y="{margin - 1:.1f}" width="{cell * len(names) + 1:.1f}"'
     parts.append(f'<rect class="frame" {frame} height="{cell * len(names) + 1:.1f}"/>')
     return _svg(size + 2, size + 2, parts, title)

@@ -25,7 +25,7 @@ def card(findings: Findings, row: int, large: str, small: Sequence[str]) -> str:
     labels, name = text(", ".join(clips.labels[row]) or "no label"), text(clips.names[row])
     return (
         f'<div class="card"><div class="picture"><img src="{large}" alt="{labels}"><div>{beside}</div></div>'
-        f'<audio controls preload="metadata" src="{uri}"></audio>'
+        f'<audio controls preload="none" src="{uri}"></audio>'
         f'<p><b title="{labels}">{labels}</b> <span title="{name}">{name}</span></p></div>'
     )
 
