@@ -39,7 +39,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, metavar="SHARDS", help="folder written by prepare (default: where the run found it)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the run's folder)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder of its weights)"
+    )
     parser.add_argument("--clips", type=positive_int, default=400, help="held-out clips of each split, at least")
     parser.add_argument("--units", type=positive_int, default=8, help="units to show of each tower")
     for side in ("audio", "image"):
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         numbers={"audio": args.audio_units, "image": args.image_units},
         examples=args.examples,
     )
-    out = args.out or run.directory / "report.html"
+    out = args.out or findings.folder / "report.html"
     content = page.page(findings)
     artifacts.write(out, content)
     print(f"{out}: {len(content.encode()) / 1e6:.1f} MB, {len(findings.clips.names)} held-out clips")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,17 @@ class Findings:
     def same_data(self) -> bool:
         """Whether the data are the very ones that the run was trained on."""
         return bool(self.run.arguments["data"]["sha256"] == self.data.digest)
+
+    @property
+    def clips_seen(self) -> int | None:
+        """Of a snapshot: the training clips behind it."""
+        return getattr(self.run, "clips", None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the weights and the metrics are: the run's directory, or a snapshot's in it."""
+        snapshot = f"snapshots/{self.clips_seen:09d}" if self.clips_seen is not None else ""
+        return self.run.directory / snapshot
 
     @property
     def kinds(self) -> list[int | None]:

@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 SECTIONS: tuple[tuple[str, str, Callable[[Findings], str]], ...] = (
     ("curves", "Learning curves", results.curves),
-    ("accuracy", "Correspondence by label", results.accuracy),
+    ("accuracy", "Correspondence", results.accuracy),
     ("maps", "Embeddings: maps and clusters", results.maps),
     ("units", "What units hear and see", excitation.units),
     ("data", "The data", origin.data),
@@ -39,7 +39,7 @@ def _head(findings: Findings) -> str:
     big.append((f"{arguments['data']['videos']:,}", "videos in its data, all splits"))
     big.append((f"{metrics.get('clips', 0):,}", f"training clips, in {metrics.get('steps', 0):,} steps"))
     cards = "".join(f"<div><b>{value}</b><span>{text(told)}</span></div>" for value, told in big)
-    finished = datetime.fromtimestamp((run.directory / "metrics.json").stat().st_mtime, timezone.utc)
+    finished = datetime.fromtimestamp((findings.folder / "metrics.json").stat().st_mtime, timezone.utc)
     versions = ", ".join(f"{name} {version}" for name, version in arguments["versions"].items())
     rows = [
         ("run", text(findings.name)),
@@ -76,6 +76,8 @@ def page(findings: Findings) -> str:
         f'<section id="{name}"><h2>{title}</h2>{make(findings)}</section>' for name, title, make in SECTIONS
     )
     preset = text(findings.run.spec.name)
+    if findings.clips_seen is not None:
+        preset += f" after {findings.clips_seen:,} clips"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=f"{preset}: what it learned by audio-visual correspondence",
         heading=f"{preset}: what it learned from looking and listening",
