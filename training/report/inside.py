@@ -43,13 +43,12 @@ class Tower:
         last = [layer for layer in tower.layers if re.fullmatch(r"(conv|relu)\d+", layer.name)][-1]
         self.units = int(last.output.shape[-1])
         self.layer = last.name
-        both = tf_keras.Model(tower.input, [tower.output, last.output])
-        self._run = tf.function(lambda x: both(x, training=False), reduce_retracing=True)
+        self._both = tf_keras.Model(tower.input, [tower.output, last.output])
 
     def _outputs(self, clips: HeldOut, rows: NDArray[np.int64]) -> tuple[Any, Any]:
         if self.side == "image":
-            return self._run(tf.constant(clips.images[rows]))
-        return self._run(correspondence.features(tf.constant(clips.audio[rows]), self.spec))
+            return self._both(tf.constant(clips.images[rows]), training=False)
+        return self._both(correspondence.features(tf.constant(clips.audio[rows]), self.spec), training=False)
 
     def activity(self, clips: HeldOut, description: str) -> Activity:
         """Embeddings and peaks of all clips."""

@@ -121,8 +121,8 @@ def accuracy(findings: Findings) -> str:
             "<b>Which pictures the network takes for which sounds.</b> Row: label of the picture. Column: label of the "
             "sound. The stronger its colour, the higher the mean probability that the two belong together, from 0 to "
             "1, over pairs of two different videos; point at a cell to read it. The diagonal is filled where other "
-            "takes of the same source are accepted; filled cells beside it are confusions. Labels that are judged alike are "
-            "neighbours." + only,
+            "takes of the same source are accepted; filled cells beside it are confusions. Labels that are judged "
+            "alike are neighbours." + only,
             "matrix",
         )
     )
