@@ -202,6 +202,7 @@ def rewritten(source: Path, target: Path, change: Change) -> Path:
                         for label in example.features.feature["labels"].bytes_list.value:
                             labels[label.decode(errors="replace")] = 1 + labels.get(label.decode(errors="replace"), 0)
                     number += 1
+            file["bytes"] = (target / file["file"]).stat().st_size
     statistics["labels"] = labels
     (target / "statistics.json").write_text(json.dumps(statistics))
     return target
