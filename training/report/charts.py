@@ -27,7 +27,7 @@ TOGETHER = 0.06  # of a map's width: half of a label's clips so near their middl
 
 
 def _svg(width: float, height: float, parts: Sequence[str], title: str) -> str:
-    box = f'viewBox="0 0 {width:g} {height:g}"'
+    box = f'viewBox="0 0 {width:g} {height:g}" style="--size:{width:g}px"'
     return f'<svg {box} role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>{"".join(parts)}</svg>'
 
 
