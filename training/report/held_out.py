@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from l3edge.spec import Spec
 
-from .. import pairs, shards
-from ..backend import tf
+from .. import input, pairs, shards
 from ..cli import TrainingError
 
 SPLITS = ("validation", "test")
@@ -37,12 +36,6 @@ class HeldOut(NamedTuple):
         return order, np.array(members, bool).reshape(len(self.labels), len(order))
 
 
-def _clips(record: Any, spec: Spec, each: int) -> tuple[Any, Any]:
-    """Images and audio of one record, at most `each`, as an evaluation takes them."""
-    clips = pairs.evaluation_clips(tf.reshape(record, [1]), spec, at_least=each)
-    return clips.images, clips.audio
-
-
 def _text(value: bytes) -> str:
     return value.decode("utf-8", errors="replace")
 
@@ -57,23 +50,17 @@ def read(data: shards.Data, spec: Spec, at_least: int) -> HeldOut:
     for split in SPLITS:
         files = data.split(split)
         records = sum(file.records for file in files)
-        taken = min(records, at_least)
-        wanted = {(2 * k + 1) * records // (2 * taken) for k in range(taken)}
-        each = math.ceil(at_least / max(1, taken))
-        rows = tf.data.TFRecordDataset([str(file.path) for file in files]) if files else []
-        try:
-            for number, record in enumerate(tqdm(rows, f"{split} clips", records, disable=None, leave=False)):
-                if number not in wanted:
-                    continue
-                fields = shards.parse(record)
-                pictures, sounds = _clips(record, spec, each)
-                images.append(pictures.numpy())
-                audio.append(sounds.numpy())
-                names += [_text(fields["name"].numpy())] * len(pictures)
-                groups += [fields["group"].numpy()] * len(pictures)
-                labels += [tuple(map(_text, fields["labels"].numpy().tolist()))] * len(pictures)
-        except tf.errors.OpError as error:
-            raise TrainingError(f"a shard in {data.directory} cannot be read: {error.message}") from error
+        numbers = input.spread(records, at_least)
+        each = math.ceil(at_least / max(1, len(numbers)))
+        rows = input.read(files, numbers)
+        for record in tqdm(rows, f"{split} clips", len(numbers), disable=None, leave=False):
+            fields = shards.parse(record)
+            clips = pairs.fixed_clips([record], spec, each, seed=0)
+            images.append(clips.images.numpy())
+            audio.append(clips.audio.numpy())
+            names += [_text(fields["name"].numpy())] * len(images[-1])
+            groups += [fields["group"].numpy()] * len(images[-1])
+            labels += [tuple(map(_text, fields["labels"].numpy().tolist()))] * len(images[-1])
     if not images:
         raise TrainingError(f"{data.directory} has no record outside its training split: nothing to look inside with")
     return HeldOut(np.concatenate(images), np.concatenate(audio), names, np.array(groups), labels)
