@@ -1,7 +1,9 @@
 """The data format: what `prepare` writes and training reads.
 
 A data set is a directory of TFRecord shards `<split>-00000-of-00004.tfrecord`, with `statistics.json`, written last,
-and `videos.csv`, the verdict on each video. A record is one tf.train.Example, at most 10 s of one video:
+and `videos.csv`, the verdict on each video. Shards are numbered before anything is decoded (`plan`): where one would
+hold no record its number is missing, so statistics.json says which there are. A record is one tf.train.Example, at most
+10 s of one video:
 
     name          bytes   of the video or part of one, unique in the manifest; its segments share it
     group         bytes   the source video: negatives come from another group, and no group is in two splits
@@ -16,15 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .backend import tf
 from .cli import TrainingError
-from .videos import STATISTICS, Segment
+from .plan import PLAN
+from .records import FORMAT, serialize
+from .videos import STATISTICS
 
-FORMAT = 2
+__all__ = ["FORMAT", "Data", "Shard", "fields", "open_data", "parse", "samples", "serialize"]
 
 _FEATURES = {
     "name": tf.io.FixedLenFeature([], tf.string),
@@ -58,25 +61,6 @@ class Data(NamedTuple):
         return tuple(Shard(self.directory / s["file"], s["records"], s["bytes"]) for s in shards)
 
 
-def serialize(name: str, group: str, labels: Sequence[str], segment: Segment) -> bytes:
-    """One record; the same bytes every time."""
-    values: dict[str, list[bytes] | list[int]] = {
-        # A name's very bytes where it is no UTF-8.
-        "name": [name.encode("utf-8", "surrogateescape")],
-        "group": [group.encode("utf-8", "surrogateescape")],
-        "labels": [label.encode("utf-8", "surrogateescape") for label in labels],
-        "audio": [segment.audio.astype("<i2").tobytes()],
-        "audio_start": [segment.audio_start],
-        "frames": segment.frames,
-        "frame_times": segment.frame_times,
-    }
-    example = tf.train.Example()
-    for key, items in values.items():
-        feature = example.features.feature[key]
-        (feature.int64_list if key in ("audio_start", "frame_times") else feature.bytes_list).value.extend(items)
-    return example.SerializeToString(deterministic=True)
-
-
 def fields(record: Any) -> dict[str, Any]:
     """Serialized record (scalar string tensor) -> its fields; audio as the bytes that they are stored in."""
     return dict(tf.io.parse_single_example(record, _FEATURES))
@@ -100,6 +84,10 @@ def open_data(directory: Path) -> Data:
         content = path.read_bytes()
         statistics = json.loads(content)
     except FileNotFoundError:
+        if (directory / PLAN).exists():
+            raise TrainingError(
+                f"{directory} is unfinished: repeat the `python -m training.prepare` that began it"
+            ) from None
         raise TrainingError(
             f"{directory} holds no {STATISTICS}: make it with `python -m training.prepare VIDEOS --out ...`"
         ) from None

@@ -1,0 +1,93 @@
+"""A progress bar over videos, whatever runs the pipeline: it watches the journals in the directory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm
+
+from . import storage
+from .journal import FOLDER
+from .plan import Shard
+
+_LOCAL_INTERVAL = 0.5  # s between looks
+_REMOTE_INTERVAL = 20.0
+
+
+class Progress:
+    """Shows the bar while its block runs."""
+
+    def __init__(self, directory: str, shards: Sequence[Shard]) -> None:
+        self._folder = storage.join(directory, FOLDER)
+        self._shards = {shard.name for shard in shards}
+        self._read: dict[str, int] = {}  # bytes of a shard's journal that are counted
+        self._finished: set[str] = set()
+        self._verdicts: Counter[str] = Counter()
+        self._look()
+        self._bar = tqdm(
+            desc="prepare",
+            total=sum(shard.items for shard in shards),
+            initial=self._verdicts.total(),
+            unit=" videos",
+            disable=None,
+        )
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if not self._bar.disable:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        if not self._bar.disable:
+            self._thread.join()
+            if kind is None:
+                self._show()
+        self._bar.close()
+
+    def _watch(self) -> None:
+        while not self._end.wait(_REMOTE_INTERVAL if storage.is_url(self._folder) else _LOCAL_INTERVAL):
+            self._show()
+
+    def _show(self) -> None:
+        self._look()
+        kept = self._verdicts["kept"]
+        self._bar.set_postfix(kept=kept, skipped=self._verdicts.total() - kept, refresh=False)
+        self._bar.update(self._verdicts.total() - self._bar.n)
+
+    def _look(self) -> None:
+        """Count what the journals say since the last look. A shard's name grows from .jsonl.part to .jsonl."""
+        try:
+            listed = storage.files(self._folder)
+        except OSError:  # a bar is no reason to end
+            return
+        for file, size in listed.items():
+            shard = file.split(".")[0]
+            if shard not in self._shards or shard in self._finished or not file.endswith((".jsonl", ".jsonl.part")):
+                continue
+            begin = self._read.get(shard, 0)
+            if size > begin:
+                try:
+                    with storage.open_(storage.join(self._folder, file)) as journal:
+                        journal.seek(begin)
+                        lines = journal.read()
+                except OSError:  # it has just been renamed
+                    continue
+                whole = lines[: lines.rfind(b"\n") + 1]
+                self._read[shard] = begin + len(whole)
+                self._verdicts.update(_verdicts(whole))
+            if file.endswith(".jsonl"):
+                self._finished.add(shard)
+
+
+def _verdicts(lines: bytes) -> list[str]:
+    rows = (json.loads(line) for line in lines.splitlines())
+    return [row[1] for row in rows if isinstance(row, list)]  # the last line of a finished journal is an object
