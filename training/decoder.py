@@ -150,6 +150,7 @@ class Decoders:
         pending: deque[Future[Decoded]] = deque()
         try:
             while waiting or pending:
+                self._check()
                 while waiting and len(pending) < 2 * self._jobs:
                     pending.append(self._threads.submit(self._decode, waiting.popleft()))
                 yield pending.popleft().result()
@@ -226,7 +227,7 @@ def _local(item: Item) -> Iterator[Item | None]:
 def _answer(item: Item, settings: Settings) -> tuple[dict[str, Any], bytes]:
     from . import records
 
-    video = read_video(Path(item.path), settings)
+    video = read_video(item.path, settings, item.start, item.end)
     data = [records.framed(records.serialize(item.name, item.group, item.labels, segment)) for segment in video.kept]
     header = {
         "verdict": video.verdict,

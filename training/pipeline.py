@@ -13,6 +13,8 @@ import logging
 import os
 import re
 import secrets
+import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,6 +27,7 @@ from .plan import Shard
 from .videos import Settings
 
 LOCAL_RUNNER = "DirectRunner"
+_PATIENCE = 0.5  # s between looks for signals on systems where they do not end waiting
 
 
 @contextlib.contextmanager
@@ -44,7 +47,27 @@ with _quiet():
     import apache_beam as beam
     from apache_beam.metrics import Metrics
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+    from apache_beam.runners.runner import PipelineState
+
+
+class _Lines(logging.Handler):
+    """Beam's warnings on stderr, a line each. Without tracebacks: `run` says what was wrong."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if not record.exc_info and "Traceback" not in message:
+            print(f"{record.levelname.lower()}: {message}", file=sys.stderr)
+
+
+_LOGGER = logging.getLogger("apache_beam")
+_LOGGER.addHandler(_Lines(logging.WARNING))
+_LOGGER.propagate = False
+
+
+_errors: dict[str, list[TrainingError]] = {}  # by run launched in this process
 
 
 class WriteShard(beam.DoFn):
@@ -67,9 +90,12 @@ class WriteShard(beam.DoFn):
         shard = Shard(*element)
         try:
             items = plan.read_items(self._directory, shard)
-        except OSError as error:
-            raise TrainingError(f"{self._directory}/{plan.ITEMS} cannot be read: {error}") from error
-        journal.write_shard(self._directory, shard.name, items, self._decode)
+            journal.write_shard(self._directory, shard.name, items, self._decode)
+        except TrainingError as error:
+            if self._run not in _errors:
+                raise  # for the runner to try again, or to hand on
+            _errors[self._run].append(error)  # Beam would print its traceback
+            stop(self._run)
 
     def _decode(self, items: Sequence[Item]) -> Iterator[Decoded]:
         for decoded in self._decoders.decode(items):
@@ -101,36 +127,64 @@ def run(
     if runner == LOCAL_RUNNER:
         total = jobs or os.cpu_count() or 1
         workers = min(total, len(shards))
-        # The runner that DirectRunner means within Python. The name itself would try to download another one, in Go.
-        engine: Any = FnApiRunner()
-        mode = "multi_threading" if workers > 1 else "in_memory"
-        defaults = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
-        options = PipelineOptions([*defaults, *arguments])
+        defaults = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_threading"]
+        options = PipelineOptions([*defaults, "--default_sdk_harness_log_level=WARNING", *arguments])
+        engine: Any = _local_runner(options)
         each = max(1, total // workers)
     else:
         engine, options, each = runner, PipelineOptions(list(arguments)), jobs or 1
-    result = None
-    with _short_log():
+    write = beam.ParDo(WriteShard(name, directory, settings, each, timeout))
+    job = _Job(engine, options, [tuple(shard) for shard in shards], write)
+    _errors[name] = []
+    try:
+        job.start()
+        while job.is_alive():
+            job.join(_PATIENCE)
+    finally:
+        stop(name)
+        if job.is_alive():
+            job.cancel()  # or it would write on beside the command that goes on with it
+        errors = _errors.pop(name)
+    if errors:
+        raise TrainingError(f"{errors[0]}. The same command goes on from here") from errors[0]
+    if job.error:
+        raise TrainingError(f"{_message(job.error, runner)}. The same command goes on from here") from job.error
+
+
+class _Job(threading.Thread):
+    """The pipeline, in a thread: this way the main thread is there for signals, wherever in a runner they come."""
+
+    def __init__(self, runner: Any, options: PipelineOptions, shards: list[Any], write: beam.PTransform) -> None:
+        super().__init__(daemon=True)
+        self._runner = runner
+        self._options = options
+        self._shards = shards
+        self._write = write
+        self._result: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
         try:
-            pipeline = beam.Pipeline(runner=engine, options=options)
-            _ = (
-                pipeline
-                | "shards" >> beam.Create([tuple(shard) for shard in shards])
-                | "spread" >> beam.Reshuffle()
-                | "write" >> beam.ParDo(WriteShard(name, directory, settings, each, timeout))
-            )
-            result = pipeline.run()
-            result.wait_until_finish()
-        except BaseException as error:
-            stop(name)
-            if isinstance(error, Exception):
-                raise TrainingError(_message(error, runner)) from error
-            with contextlib.suppress(Exception):
-                if result is not None:
-                    result.cancel()  # or it would write on beside the command that continues it
-            raise
-    if result.state not in (None, "DONE"):
-        raise TrainingError(f"{runner} ended the pipeline as {result.state}; the same command goes on from here")
+            pipeline = beam.Pipeline(runner=self._runner, options=self._options)
+            _ = pipeline | "shards" >> beam.Create(self._shards) | "spread" >> beam.Reshuffle() | "write" >> self._write
+            self._result = pipeline.run()
+            self._result.wait_until_finish()
+            if self._result.state not in (None, PipelineState.DONE):
+                self.error = TrainingError(f"the runner ended the pipeline as {self._result.state}")
+        except Exception as error:
+            self.error = error
+
+    def cancel(self) -> None:
+        with contextlib.suppress(Exception):
+            if self._result is not None:
+                self._result.cancel()
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner:
+    """What DirectRunner is within Python. By its name Beam would first try to download another runner, in Go."""
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
 
 
 def _message(error: BaseException, runner: str) -> str:
@@ -139,24 +193,6 @@ def _message(error: BaseException, runner: str) -> str:
         return str(error)
     found = re.search(r"TrainingError: (.+?)(?: \[while running|\\n|\n|$)", str(error))
     if found:
-        return f"{found[1]}. The same command goes on from here"
+        return found[1]
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
-    return f"{runner}: {type(error).__name__}: {lines[-1].strip()}. The same command goes on from here"
-
-
-@contextlib.contextmanager
-def _short_log() -> Iterator[None]:
-    """Beam's warnings on stderr, a line each; tracebacks left out, for the launcher says what was wrong."""
-    handler = logging.StreamHandler()
-    handler.addFilter(lambda record: not record.exc_info and "Traceback" not in record.getMessage())
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logger = logging.getLogger("apache_beam")
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+    return f"{runner}: {type(error).__name__}: {lines[-1].strip()}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -146,4 +147,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    try:
+        run(main)
+    except SystemExit as end:
+        if end.code:
+            sys.stderr.flush()
+            os._exit(int(end.code))  # not to wait for Beam's threads, which may wait for workers that are gone
