@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-for module in ("tensorflow", "av", "soxr", "PIL", "tqdm"):
+for module in ("tensorflow", "av", "soxr", "PIL", "tqdm", "apache_beam", "google_crc32c"):
     pytest.importorskip(module, reason=f"preparing videos needs {module}, which a device does not have")
 
 import av  # noqa: E402
 
 from l3edge.spec import PRESETS  # noqa: E402
-from training import pairs, prepare, shards  # noqa: E402
+from training import decoder, manifest, pairs, prepare, records, shards  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 from training.videos import SAMPLE_RATE, VERDICTS, Settings, read_video  # noqa: E402
 
@@ -106,9 +110,9 @@ def test_picture_and_sound_are_on_one_clock(
     assert segment.frame_times[0] / 1e6 >= max(picture_from, sound_from) - 0.05
     assert segment.audio_start / 1e6 >= sound_from - 0.03
 
-    record = shards.serialize("a", "", segment)
-    records = shards.tf.constant([record])
-    clips = next(iter(pairs.training_clips(records, SPEC, seed=1, batch=256)))
+    record = shards.serialize("a", "a", [], segment)
+    serialized = shards.tf.constant([record])
+    clips = next(iter(pairs.training_clips(serialized, SPEC, seed=1, batch=256)))
     begin, heard = clips["begin"].numpy(), clips["heard"].numpy()
     assert (begin <= heard).all()
     assert (heard < begin + SPEC.window).all()
@@ -181,31 +185,98 @@ def _bad_videos(folder: Path) -> dict[str, str]:
     }
 
 
+def verdicts(out: Path) -> dict[str, dict[str, str]]:
+    """Name -> the row of videos.csv."""
+    with (out / "videos.csv").open(encoding="utf-8", newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
 def test_every_bad_file_is_skipped_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = _bad_videos(tmp_path / "videos")
     statistics = make_shards(tmp_path / "videos", tmp_path / "shards")
-    found = {entry["video"]: entry["verdict"] for entry in statistics["skipped"]}
-    assert found | {"kept.mp4": "kept"} == expected
-    assert all(entry["reason"] for entry in statistics["skipped"])
+    rows = verdicts(tmp_path / "shards")
+    assert {name: row["verdict"] for name, row in rows.items()} == expected
+    assert all(bool(row["reason"]) == (row["verdict"] != "kept") for row in rows.values())
+    assert [name for name, row in rows.items() if row["shard"]] == ["kept.mp4"]
+    assert rows["kept.mp4"]["segments kept"] == "1"
+    assert float(rows["kept.mp4"]["seconds"]) == pytest.approx(4, abs=0.1)
     assert statistics["videos"] == len(expected)
     assert statistics["verdicts"] == {verdict: list(expected.values()).count(verdict) for verdict in VERDICTS}
-    output = capsys.readouterr().out
-    assert "1 kept" in output
-    assert "4 corrupt" in output
+    assert sum(len(listed) for listed in statistics["shards"].values()) == 1  # shards of nothing are no files
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["kept", "1", "9.1%"] in table
+    assert ["corrupt", "4", "36.4%"] in table
 
 
-def test_a_file_that_kills_its_decoder_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
+def test_a_file_that_kills_its_decoder_is_corrupt(tmp_path: Path) -> None:
+    """A real child is killed whenever it has opened b.mp4, which is a FIFO, so that it stays open."""
+    for name in ("a.mp4", "c.mp4"):
         write_video(tmp_path / name, 1.5)
-    monkeypatch.setattr(prepare, "read_video", _crash_on_b)
-    videos = prepare.read_videos(sorted(tmp_path.iterdir()), Settings(), jobs=2)
-    assert [video.verdict for video in videos] == ["kept", "corrupt", "kept"]
+    os.mkfifo(tmp_path / "b.mp4")
+    items = [manifest.Item(path.name, str(path)) for path in sorted(tmp_path.iterdir())]
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.05):
+            children = [
+                child for task in Path("/proc/self/task").glob("*/children") for child in task.read_text().split()
+            ]
+            for child in children:
+                if str(tmp_path / "b.mp4") in _open_files(child):
+                    os.kill(int(child), signal.SIGKILL)
+
+    with contextlib.ExitStack() as stack:
+        writer = os.open(tmp_path / "b.mp4", os.O_RDWR)
+        stack.callback(os.close, writer)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        stack.callback(killer.join)
+        stack.callback(ended.set)
+        decoders = decoder.Decoders("test", Settings(), jobs=2, timeout=60)
+        stack.callback(decoders.close)
+        found = list(decoders.decode(items))
+    assert [decoded.verdict for decoded in found] == ["kept", "corrupt", "kept"]
+    assert found[1].reason == "it crashes the decoder (SIGKILL)"
 
 
-def _crash_on_b(path: Path, settings: Settings) -> Any:
-    if path.name == "b.mp4":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read_video(path, settings)
+def _open_files(process: str) -> list[str]:
+    links = []
+    with contextlib.suppress(FileNotFoundError):
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(str(link.readlink()))
+    return links
+
+
+def test_a_file_that_hangs_its_decoder_is_corrupt(tmp_path: Path) -> None:
+    """A FIFO whose writer never writes. The child that hung is replaced."""
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mp4", "c.mp4"):
+        write_video(tmp_path / "videos" / name, 1.5)
+    fifo = tmp_path / "videos" / "b.mp4"
+    os.mkfifo(fifo)
+    items = [manifest.Item(path.name, str(path)) for path in sorted((tmp_path / "videos").iterdir())]
+    writer = os.open(fifo, os.O_RDWR)
+    decoders = decoder.Decoders("test", Settings(), jobs=1, timeout=8)
+    try:
+        found = list(decoders.decode(items))
+    finally:
+        decoders.close()
+        os.close(writer)
+    assert [decoded.verdict for decoded in found] == ["kept", "corrupt", "kept"]
+    assert found[1].reason == "the decoder did not finish within 8 s"
+
+
+def test_records_are_those_of_tensorflow(tmp_path: Path) -> None:
+    """`records` writes without TensorFlow what TensorFlow would."""
+    (segment,) = read_video(write_video(tmp_path / "a.mp4", 1.5), Settings()).kept
+    record = records.serialize("name", "group", ["one", "two"], segment)
+    example = shards.tf.train.Example.FromString(record)
+    assert example.SerializeToString(deterministic=True) == record
+    assert list(example.features.feature["labels"].bytes_list.value) == [b"one", b"two"]
+    with shards.tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        writer.write(record)
+    assert (tmp_path / "a.tfrecord").read_bytes() == records.framed(record)
 
 
 @pytest.fixture(scope="module")
@@ -222,29 +293,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shards(folder: Path, tmp_path: Path) -> None:
-    statistics = make_shards(folder, tmp_path / "shards", "--shard-size", "0.1")
-    splits = statistics["splits"]
-    assert {split: len(names) for split, names in splits.items()} == {"test": 1, "validation": 1, "train": 10}
-    assert statistics["kinds"]["02-tone.mp4"] == "even"
+    statistics = make_shards(folder, tmp_path / "shards", "--videos-per-shard", "4")
+    data = shards.open_data(tmp_path / "shards")
+    rows = verdicts(tmp_path / "shards")
     seen: dict[str, list[int]] = {}
     samples = 0
-    for split, names in splits.items():
-        assert sorted(p.name for p in (tmp_path / "shards").glob(f"{split}-*")) == statistics["files"][split]
-        for record in shards.load(tmp_path / "shards", split):
+    for split, sizes in statistics["splits"].items():
+        listed = statistics["shards"][split]
+        files = sorted(p for p in (tmp_path / "shards").glob(f"{split}-*"))
+        assert [p.name for p in files] == [shard["file"] for shard in listed]
+        assert [p.stat().st_size for p in files] == [shard["bytes"] for shard in listed]
+        assert [hashlib.sha256(p.read_bytes()).hexdigest() for p in files] == [shard["sha256"] for shard in listed]
+        serialized = shards.load(data, split)
+        assert len(serialized) == sum(shard["records"] for shard in listed) == sizes["records"]
+        for record in serialized:
             fields = shards.parse(record)
-            name = fields["video"].numpy().decode()
-            assert name in names
-            assert fields["kind"].numpy().decode() == statistics["kinds"].get(name, "")
+            name = fields["name"].numpy().decode()
+            assert rows[name]["split"] == split
+            assert fields["group"].numpy().decode() == rows[name]["group"] == name
+            assert ";".join(label.decode() for label in fields["labels"].numpy()) == rows[name]["labels"]
             assert SPEC.window <= len(fields["audio"]) <= 10 * SAMPLE_RATE
             assert len(fields["frames"]) == len(fields["frame_times"]) >= 5
             image = shards.tf.image.decode_jpeg(fields["frames"][0])
             assert image.shape == (48, 64, 3)
             seen.setdefault(name, []).append(int(fields["audio_start"]))
             samples += len(fields["audio"])
-    assert set(seen) == {name for names in splits.values() for name in names}
+    assert set(seen) == set(rows)
+    assert sum(sizes["videos"] for sizes in statistics["splits"].values()) == 12
     assert len(seen["deep/long.mkv"]) == 3
+    assert rows["02-tone.mp4"]["labels"] == "even"
+    assert statistics["labels"] == {"even": 6, "odd": 5}
     assert statistics["hours"] == pytest.approx(samples / SAMPLE_RATE / 3600, abs=1e-6)
-    assert len(statistics["files"]["train"]) > 1
+    assert len(statistics["shards"]["train"]) > 1
 
 
 def test_output_does_not_depend_on_jobs(folder: Path, tmp_path: Path) -> None:
@@ -260,15 +340,15 @@ def test_large_pictures_are_scaled_down(folder: Path) -> None:
 
 
 def test_evaluation_clips_are_fixed_and_negatives_are_of_other_videos(folder: Path, tmp_path: Path) -> None:
-    make_shards(folder, tmp_path / "shards")
-    records = shards.load(tmp_path / "shards", "train")
+    make_shards(folder, tmp_path / "shards", "--held-out", "0")
+    records = shards.load(shards.open_data(tmp_path / "shards"), "train")
     clips = pairs.evaluation_clips(records, SPEC, 40)
     again = pairs.evaluation_clips(records, SPEC, 40)
     assert len(clips.other) >= 40
     for one, two in zip(clips, again, strict=True):
         np.testing.assert_array_equal(one, two)
     videos = np.array(["a", "a", "b", "c", "c"])
-    other, same_kind = pairs._negatives(videos, np.array([b"x", b"x", b"x", b"", b""]), 0)
+    other, same_kind = pairs._negatives(videos, [{b"x"}, {b"x"}, {b"x"}, set(), set()], 0)
     assert (videos[other] != videos).all()
     assert not same_kind[3:].any()
     assert pairs.evaluation_clips(records[:1], SPEC).other.size == 0
@@ -276,8 +356,8 @@ def test_evaluation_clips_are_fixed_and_negatives_are_of_other_videos(folder: Pa
 
 def test_evaluation_clips_are_bounded(folder: Path, tmp_path: Path) -> None:
     """More records than clips wanted: so many, one of each, evenly spread."""
-    make_shards(folder, tmp_path / "shards")
-    records = shards.load(tmp_path / "shards", "train")
+    make_shards(folder, tmp_path / "shards", "--held-out", "0")
+    records = shards.load(shards.open_data(tmp_path / "shards"), "train")
     assert len(records) >= 10
     some = pairs.evaluation_clips(records, SPEC, 4)
     count = len(records)
@@ -306,10 +386,10 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         prepare.main([str(tmp_path / "nowhere"), "--out", str(out)])
     with pytest.raises(TrainingError, match="no video files"):
         prepare.main([str(empty), "--out", str(out)])
-    with pytest.raises(TrainingError, match=r"none of 1 videos is usable: index\.csv"):
-        prepare.main([str(folder / "index.csv"), "--out", str(out), "--jobs", "1"])
+    with pytest.raises(TrainingError, match=r"none of 1 videos is usable: thesis\.tex"):
+        prepare.main([str(foreign / "thesis.tex"), "--out", str(out), "--jobs", "1"])
     assert not out.exists()
-    with pytest.raises(TrainingError, match="not empty"):
+    with pytest.raises(TrainingError, match="is not empty"):
         prepare.main([str(folder), "--out", str(foreign)])
     with pytest.raises(TrainingError, match="not written by prepare"):
         prepare.main([str(folder), "--out", str(foreign), "--overwrite"])
@@ -317,9 +397,19 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit, match="2"):
         prepare.main([str(folder), "--out", str(out), "--jobs", "0"])
     assert "whole number" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main([str(folder), "--out", str(out), "--frame-sise", "64"])  # not handed to Beam, which would take it
+    assert "unrecognized arguments: --frame-sise 64" in capsys.readouterr().err
     make_shards(folder / "00-tone.mp4", out)
+    with pytest.raises(TrainingError, match=r"1 videos there, 1 here; 00-tone\.mp4 is there alone\..*--overwrite"):
+        make_shards(folder / "01-tone.mp4", out)
+    with pytest.raises(TrainingError, match=r"--frame-rate 5\.0 there, 4\.0 here\..*--overwrite"):
+        make_shards(folder / "00-tone.mp4", out, "--frame-rate", "4")
     make_shards(folder / "01-tone.mp4", out, "--overwrite")
-    assert json.loads((out / "statistics.json").read_text())["splits"]["train"] == ["01-tone.mp4"]
+    assert list(verdicts(out)) == ["01-tone.mp4"]
+    capsys.readouterr()
+    make_shards(folder / "01-tone.mp4", out)
+    assert "is finished" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "foreign", "out"]
 
 
@@ -339,18 +429,10 @@ def test_names_and_an_index_that_are_no_utf8(folder: Path, tmp_path: Path) -> No
     assert "Traceback" not in result.stderr
     assert "index.csv is not UTF-8" in result.stderr
     assert r"bad\udcff.mp4" in result.stdout
-    statistics, _ = shards.statistics(tmp_path / "out")
-    splits = statistics["splits"]
-    assert {os.fsencode(name) for listed in splits.values() for name in listed} == set(names)
-    assert statistics["kinds"] == {"tone.mp4": "bell"}
-    records = [shards.parse(record) for split in splits for record in shards.load(tmp_path / "out", split)]
-    assert {fields["video"].numpy() for fields in records} == set(names)
-
-
-def test_an_index_that_is_no_csv_is_ignored_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "index.csv").write_text("file,kind\na.mp4,bell\nb.mp4," + "x" * 200_000 + "\n")  # csv: too long
-    assert prepare.read_kinds({"a.mp4": tmp_path / "a.mp4"}) == {"a.mp4": ""}
-    assert "index.csv is ignored, no kinds known: field larger" in capsys.readouterr().err
+    data = shards.open_data(tmp_path / "out")
+    parsed = [shards.parse(record) for split in data.statistics["splits"] for record in shards.load(data, split)]
+    assert {fields["name"].numpy() for fields in parsed} == set(names)
+    assert set(verdicts(tmp_path / "out")) == {r"\udcff.mp4", r"caf\udce9.mp4", "tone.mp4", r"bad\udcff.mp4"}
 
 
 def test_overwrite_never_loses_the_old_data_set(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,9 +442,7 @@ def test_overwrite_never_loses_the_old_data_set(folder: Path, tmp_path: Path, mo
     again = [str(folder / "01-tone.mp4"), "--out", str(out), "--jobs", "1"]
 
     def unharmed() -> bool:
-        return [path.name for path in tmp_path.iterdir()] == ["out"] and before == {
-            path.name: path.read_bytes() for path in out.iterdir()
-        }
+        return before == {path.name: path.read_bytes() for path in out.iterdir()}
 
     replace = Path.replace
 
@@ -386,27 +466,32 @@ def test_overwrite_never_loses_the_old_data_set(folder: Path, tmp_path: Path, mo
         assert unharmed()
 
     out.replace(old)  # as SIGKILL leaves it
-    with pytest.raises(TrainingError, match="not empty"):
+    with pytest.raises(TrainingError, match="was begun by another command"):
         prepare.main(again)
     assert unharmed()
     out.replace(old)
     assert prepare.main([*again, "--overwrite"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert shards.statistics(out)[0]["splits"]["train"] == ["01-tone.mp4"]
+    assert list(verdicts(out)) == ["01-tone.mp4"]
 
 
-def test_interrupt_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+def test_interrupt_leaves_a_folder_to_go_on_with(folder: Path, tmp_path: Path) -> None:
+    """After Ctrl-C no process is left, and training takes the folder for what it is."""
     for i in range(400):
         (tmp_path / "many").mkdir(exist_ok=True)
         (tmp_path / "many" / f"{i}.mkv").symlink_to(folder / "deep" / "long.mkv")
-    command = [sys.executable, "-m", "training.prepare", tmp_path / "many", "--out", tmp_path / "out", "--jobs", "1"]
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "training.prepare", tmp_path / "many", "--out", out, "--jobs", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
-    spool = tmp_path / ".out.partial" / "spool"
-    while not (spool.exists() and spool.stat().st_size) and time.monotonic() < deadline:
+    while not any(path.stat().st_size for path in out.glob("journal/*.jsonl.part")) and time.monotonic() < deadline:
         time.sleep(0.05)
+    with pytest.raises(TrainingError, match="another prepare is writing"):
+        prepare.main([str(tmp_path / "many"), "--out", str(out)])
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["many"]
+    assert errors == "interrupted\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["many", "out"]
+    with pytest.raises(TrainingError, match="is unfinished: repeat the"):
+        shards.open_data(out)

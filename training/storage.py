@@ -64,7 +64,12 @@ def exists(path: str) -> bool:
 def files(directory: str) -> dict[str, int]:
     """Name -> bytes of the files directly in a directory, which need not exist."""
     if is_url(directory):
-        (found,) = _filesystems().match([join(directory, "*")])
+        try:
+            (found,) = _filesystems().match([join(directory, "*")])
+        except OSError:
+            if exists(directory):
+                raise
+            return {}
         return {entry.path.rsplit("/", 1)[1]: entry.size_in_bytes for entry in found.metadata_list}
     try:
         with os.scandir(directory) as entries:
