@@ -23,8 +23,8 @@ for module in ("tensorflow", "av", "soxr", "PIL", "tqdm", "apache_beam", "google
     pytest.importorskip(module, reason=f"preparing videos needs {module}, which a device does not have")
 
 from training import journal, pipeline, plan, prepare, shards  # noqa: E402
+from training.children import Decoders  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
-from training.decoder import Decoders  # noqa: E402
 from training.manifest import Item  # noqa: E402
 from training.videos import Settings  # noqa: E402
 
@@ -237,6 +237,19 @@ def test_the_end_of_a_shard_can_be_repeated(
         assert (tmp_path / "torn" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+def test_two_processes_do_not_write_one_shard(videos: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """As when a runner gives a shard to another worker and the first still lives."""
+    (tmp_path / "journal").mkdir()
+    decoders = _decoders(request)
+    items = [Item("00.mp4", str(videos / "00.mp4"))]
+    with (tmp_path / "journal" / "a.jsonl.part").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="another process is writing a"):
+            journal.write_shard(str(tmp_path), "a", items, decoders.decode)
+    journal.write_shard(str(tmp_path), "a", items, decoders.decode)
+    assert [entry.verdict for entry in journal.read(str(tmp_path), "a").entries] == ["kept"]
+
+
 def test_errors_of_workers_are_said_in_a_line(videos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     items = [Item("00.mp4", str(videos / "00.mp4"), group="00.mp4", split="train")]
@@ -250,7 +263,7 @@ def test_errors_of_workers_are_said_in_a_line(videos: Path, tmp_path: Path, capf
 
 
 def test_decoding_processes_import_neither_tensorflow_nor_beam() -> None:
-    code = "import sys, training.decoder, training.records; print({'tensorflow', 'apache_beam'} & {*sys.modules})"
+    code = "import sys, training.children, training.records; print({'tensorflow', 'apache_beam'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from . import storage
+from .children import Decoded
 from .cli import TrainingError
-from .decoder import Decoded
-from .manifest import Item
+from .manifest import Item, is_url
 
 FOLDER = "journal"
 _CHUNK = 1 << 20
@@ -74,7 +74,7 @@ def write_shard(directory: str, name: str, items: Sequence[Item], decode: Decode
     if storage.exists(journal_path(directory, name)):
         return
     try:
-        if storage.is_url(directory):
+        if is_url(directory):
             with tempfile.TemporaryDirectory(prefix="l3edge-") as scratch:
                 _fill(Path(scratch), name, items, decode)
                 records = Path(records_path(scratch, name))

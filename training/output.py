@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from . import journal, plan, storage
 from .cli import TrainingError
+from .manifest import is_url
 from .plan import ITEMS, PLAN, SPLITS, Plan
 from .verdicts import VIDEOS
 from .videos import STATISTICS
@@ -23,7 +24,7 @@ from .videos import STATISTICS
 
 def place(out: str) -> str:
     """The directory's own name: a URL, or an absolute path without links. Raises TrainingError."""
-    if storage.is_url(out):
+    if is_url(out):
         storage.check(out)
         return out.rstrip("/")
     if Path(out).exists() and not Path(out).is_dir():
@@ -34,7 +35,7 @@ def place(out: str) -> str:
 @contextlib.contextmanager
 def locked(out: str) -> Iterator[None]:
     """Keep other `prepare`s on this machine off a local directory. Two at one URL write the same bytes."""
-    if storage.is_url(out):
+    if is_url(out):
         yield
         return
     path = _beside(out, "lock")
@@ -70,8 +71,10 @@ def begin(out: str, new: Plan, overwrite: bool) -> str | None:
 
     Under `locked`.
     """
-    if not storage.is_url(out):
+    if not is_url(out):
         _restore(out)
+        if Path(out, STATISTICS).exists():
+            _clear(str(_beside(out, "old")))  # left where that was interrupted
     files = storage.files(out)
     if STATISTICS in files:
         if not overwrite:
@@ -79,8 +82,8 @@ def begin(out: str, new: Plan, overwrite: bool) -> str | None:
                 raise TrainingError(f"{out} holds a data set already; give another --out, or --overwrite to replace it")
             plan.check(new, out)
             return None
-        target = out if storage.is_url(out) else str(_beside(out, "partial"))
-        if storage.is_url(out):
+        target = out if is_url(out) else str(_beside(out, "partial"))
+        if is_url(out):
             _clear(out)
     else:
         target = out
@@ -102,7 +105,7 @@ def begin(out: str, new: Plan, overwrite: bool) -> str | None:
 
 def _foreign(out: str, files: dict[str, int]) -> bool:
     """Whether there is anything but what a killed `prepare` leaves before it has a plan."""
-    if not storage.is_url(out) and Path(out).is_dir():
+    if not is_url(out) and Path(out).is_dir():
         files = dict.fromkeys((path.name for path in Path(out).iterdir()), 0)
     return any(not _temporary(name) for name in files)
 
@@ -114,7 +117,7 @@ def _temporary(name: str) -> bool:
 def finish(target: str, out: str) -> None:
     """Remove what the data set does not need, and bring it to its place."""
     folder = storage.join(target, journal.FOLDER)
-    if storage.is_url(target):
+    if is_url(target):
         storage.remove(storage.join(folder, name) for name in storage.files(folder))
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +148,7 @@ def _restore(out: str) -> None:
 def _clear(directory: str) -> None:
     """Remove a data set, first what makes it one: if that is interrupted, nothing takes the rest for a whole."""
     names = [STATISTICS, VIDEOS, ITEMS]
-    if not storage.is_url(directory):
+    if not is_url(directory):
         with contextlib.suppress(FileNotFoundError):
             Path(directory, STATISTICS).unlink()
         shutil.rmtree(directory, ignore_errors=True)

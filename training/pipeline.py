@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import journal, plan
+from .children import Decoded, Decoders, stop
 from .cli import TrainingError
-from .decoder import Decoded, Decoders, stop
 from .manifest import Item
 from .plan import Shard
 from .videos import Settings

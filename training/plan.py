@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from . import storage
 from .cli import TrainingError
-from .manifest import Item
+from .manifest import Item, is_url
 from .records import FORMAT
 from .videos import Settings
 
@@ -79,7 +79,7 @@ def _rank(item: Item) -> bytes:
 
 
 def _line(item: Item) -> bytes:
-    path = item.path if storage.is_url(item.path) else os.path.abspath(item.path)  # noqa: PTH100 - resolves no link
+    path = item.path if is_url(item.path) else os.path.abspath(item.path)  # noqa: PTH100 - resolves no link
     return json.dumps(item._replace(path=path)).encode() + b"\n"  # ASCII, whatever the names
 
 

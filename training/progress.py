@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from . import storage
 from .journal import FOLDER
+from .manifest import is_url
 from .plan import Shard
 
 _LOCAL_INTERVAL = 0.5  # s between looks
@@ -54,7 +55,7 @@ class Progress:
         self._bar.close()
 
     def _watch(self) -> None:
-        while not self._end.wait(_REMOTE_INTERVAL if storage.is_url(self._folder) else _LOCAL_INTERVAL):
+        while not self._end.wait(_REMOTE_INTERVAL if is_url(self._folder) else _LOCAL_INTERVAL):
             self._show()
 
     def _show(self) -> None:

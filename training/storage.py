@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .cli import TrainingError
-
-
-def is_url(path: str) -> bool:
-    return "://" in path
+from .manifest import is_url
 
 
 def _filesystems() -> Any:

@@ -1,6 +1,6 @@
 """Videos decoded in child processes: what crashes or hangs there ends that video, not the run.
 
-    python -m training.decoder SETTINGS      the child; SETTINGS is JSON
+    python -m training.children SETTINGS      the child; SETTINGS is JSON
 
 A child reads one item a line (JSON) on stdin and answers each on stdout with a line of JSON and the framed records.
 It imports no TensorFlow and no Beam, and ends with its parent.
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from . import storage
 from .cli import TrainingError
-from .manifest import Item
+from .manifest import Item, is_url
 from .videos import Settings, read_video
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +59,7 @@ class _Child:
 
     def __init__(self, settings: Settings) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "training.decoder", json.dumps(settings)],
+            [sys.executable, "-m", "training.children", json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
@@ -210,7 +210,7 @@ class Decoders:
 @contextlib.contextmanager
 def _local(item: Item) -> Iterator[Item | None]:
     """The item with a local path: one at a URL is copied to a temporary file. None where nothing is at the URL."""
-    if not storage.is_url(item.path):
+    if not is_url(item.path):
         yield item
         return
     with tempfile.TemporaryDirectory(prefix="l3edge-") as scratch:
