@@ -218,7 +218,7 @@ def test_a_file_that_kills_its_decoder_is_corrupt(tmp_path: Path) -> None:
 
     def kill() -> None:
         while not ended.wait(0.05):
-            children = [
+            processes = [
                 child for task in Path("/proc/self/task").glob("*/children") for child in task.read_text().split()
             ]
             for child in processes:
