@@ -28,7 +28,7 @@ from training.cli import TrainingError  # noqa: E402
 from training.manifest import Item  # noqa: E402
 from training.videos import Settings  # noqa: E402
 
-from .test_prepare import write_video  # noqa: E402
+from .test_prepare import stored, write_video  # noqa: E402
 
 # isort: split
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem  # noqa: E402  # pipeline imports it quietly
@@ -62,7 +62,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def records(out: Path) -> set[bytes]:
     data = shards.open_data(out)
-    found = [record.numpy() for split in data.statistics["splits"] for record in shards.load(data, split)]
+    found = [record.numpy() for split in data.statistics["splits"] for record in stored(data, split)]
     assert len(set(found)) == len(found) == data.statistics["verdicts"]["kept"]  # 2.2 s at most: one record each
     return set(found)
 
