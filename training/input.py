@@ -26,6 +26,7 @@ from l3edge.spec import Spec
 from . import pairs
 from .backend import tf
 from .cli import TrainingError
+from .records import read as records_at
 from .shards import Shard
 
 MIXED = 1 << 30  # bytes of the shards of a wave. Another number gives another order: a resumed run needs the same one
@@ -264,7 +265,7 @@ def spread(count: int, at_most: int) -> NDArray[np.int64]:
 def read(shards: Iterable[Shard], numbers: Sequence[int] | NDArray[np.int64]) -> Iterator[bytes]:
     """The serialized records of these numbers, which rise, of all records of the shards.
 
-    Of each shard as much is read as it takes. Raises TrainingError where one is damaged or gone.
+    No other record is read. Raises TrainingError where a shard is damaged or gone.
     """
     begin = 0
     for shard in shards:
@@ -274,10 +275,8 @@ def read(shards: Iterable[Shard], numbers: Sequence[int] | NDArray[np.int64]) ->
             continue
         check([shard])
         try:
-            for place, record in enumerate(tf.data.TFRecordDataset(str(shard.path)).take(max(own) + 1)):
-                if place in own:
-                    yield record.numpy()
-        except tf.errors.OpError as error:
+            yield from records_at(shard.path, own)
+        except (ValueError, OSError) as error:
             raise _damaged(shard) from error
 
 

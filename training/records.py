@@ -1,4 +1,4 @@
-"""One record as bytes: a tf.train.Example in TFRecord framing, made without TensorFlow.
+"""One record as bytes: a tf.train.Example in TFRecord framing, made and found without TensorFlow.
 
 The processes that decode make records, and importing TensorFlow costs each of them 3 s and 600 MB. The schema below is
 that of tensorflow/core/example/{example,feature}.proto, as far as `shards` uses it; protobuf's own runtime fills it.
@@ -6,8 +6,10 @@ that of tensorflow/core/example/{example,feature}.proto, as far as `shards` uses
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -88,3 +90,26 @@ def framed(record: bytes) -> bytes:
     """The record as it stands in a TFRecord file: length, checksum, record, checksum."""
     length = struct.pack("<Q", len(record))
     return length + _masked_crc(length) + record + _masked_crc(record)
+
+
+def read(path: Path, places: Collection[int]) -> Iterator[bytes]:
+    """The records of a TFRecord file at these places, in the file's order; others are skipped and not read.
+
+    Raises ValueError where the file is damaged or has fewer records, OSError where it cannot be read.
+    """
+    wanted, size = set(places), path.stat().st_size
+    with path.open("rb") as file:
+        for place in range(max(wanted, default=-1) + 1):
+            header = file.read(12)
+            if len(header) < 12 or _masked_crc(header[:8]) != header[8:]:
+                raise ValueError(f"record {place} has no valid length")
+            length = int.from_bytes(header[:8], "little")
+            if length + 4 > size - file.tell():
+                raise ValueError(f"record {place} is longer than the file")
+            if place not in wanted:
+                file.seek(length + 4, os.SEEK_CUR)
+                continue
+            record = file.read(length)
+            if file.read(4) != _masked_crc(record):
+                raise ValueError(f"record {place} is not as it was written")
+            yield record
