@@ -207,12 +207,12 @@ def _clips(trainer: Trainer, train: Sequence[shards.Shard], args: argparse.Names
             stream=found.worker if found.workers > 1 else None,
             deterministic=args.deterministic,
         )
-        return found.shared_out(clips.map(_numbered_groups))
+        return found.shared_out(clips.map(numbered_groups))
 
     return found.strategy.distribute_datasets_from_function(dataset)
 
 
-def _numbered_groups(clip: dict[str, Any]) -> dict[str, Any]:
+def numbered_groups(clip: dict[str, Any]) -> dict[str, Any]:
     """What a step takes, of clips; strings would go to no GPU, and to no other worker."""
     group = tf.strings.to_hash_bucket_fast(clip["group"], 2**63 - 1)
     return {"image": clip["image"], "audio": clip["audio"], "group": group}
