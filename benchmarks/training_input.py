@@ -36,6 +36,7 @@ from training.backend import tf
 from training.cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from training.correspondence import Trainer
 from training.input import checked, training_clips
+from training.pretrain import numbered_groups
 
 from .machine import describe
 
@@ -88,11 +89,9 @@ def clips_of(arguments: argparse.Namespace, spec: Spec) -> Callable[[], Any]:
 def step_of(arguments: argparse.Namespace, spec: Spec) -> Callable[[Any], None]:
     """A function: one training step on a batch, done when it returns."""
     trainer = Trainer(spec, negatives=63, weight_decay=1e-5)
-    rate = tf.constant(1e-3)
 
     def step(clip: Any) -> None:
-        trainer.train(clip["image"], clip["audio"], clip["group"], rate)
-        float(trainer.loss.result())
+        trainer.train(numbered_groups(clip), 1e-3)
 
     return step
 

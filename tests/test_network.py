@@ -13,6 +13,7 @@ from l3edge.layers import Conv, Pool  # noqa: E402
 from l3edge.spec import PRESETS, LogMel, Spec  # noqa: E402
 from training import network  # noqa: E402
 from training.backend import tf  # noqa: E402
+from training.small import small  # noqa: E402
 from training.tf_ops import TF_OPS  # noqa: E402
 
 # Trainable weights of audio tower, image tower and fusion together.
@@ -105,3 +106,24 @@ def test_log_mel_of_tensorflow_is_that_of_numpy(spec: LogMel, level: float) -> N
     assert in_graph.dtype == np.float32
     for row, expected in zip(in_graph, samples, strict=True):
         np.testing.assert_allclose(row, frontend.log_mel(expected, spec), rtol=0, atol=1e-4)
+
+
+def test_openl3_embeds_before_the_normalisation_that_it_is_trained_through() -> None:
+    """The fusion hears max(ReLU(BN(map))), also where BN turns signs; the embedding is the map, pooled."""
+    spec = small(PRESETS["openl3-mel128"])
+    model = network.avc_model(spec)
+    tower, head = network.embedding_tower(model), model.get_layer("head")
+    _trained_looking(tower, 1)
+    gamma, beta, mean, variance = np.random.default_rng(2).normal(size=(4, 64)).astype(np.float32)
+    head.get_layer("bn").set_weights([gamma, beta, mean, variance**2])
+    shape = (2, spec.frames_used, spec.front_end.bins, 1)
+    log_mel = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    last = network.tf_keras.Model(tower.input, tower.get_layer("conv8").output)(log_mel, training=False).numpy()
+    assert last.min() < 0
+    pooled = last.max((1, 2))
+    np.testing.assert_allclose(tower(log_mel, training=False), pooled, rtol=1e-6)
+    normal = (last - mean) / np.sqrt(variance**2 + network.BATCH_NORM_EPSILON) * gamma + beta
+    images = np.zeros((2, spec.image.size, spec.image.size, 3), np.float32)
+    heard = network.joined(model, images, log_mel, training=False)[1]
+    np.testing.assert_allclose(heard, np.maximum(normal, 0).max((1, 2)), rtol=1e-4, atol=1e-5)
+    assert len(network.folded(tower)) == 8

@@ -19,9 +19,10 @@ for module in ("tensorflow", "tf_keras", "av", "soxr", "scipy", "PIL", "tqdm", "
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
 from l3edge.spec import PRESETS  # noqa: E402
-from training import artifacts, correspondence, network, pairs, prepare, pretrain, shards, synthesize  # noqa: E402
+from training import artifacts, correspondence, network, prepare, pretrain, shards, synthesize  # noqa: E402
 from training.backend import tf  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
+from training.input import evaluation_clips  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = PRESETS["edge-s"]
@@ -77,10 +78,10 @@ def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
     assert loaded.spec == SPEC
     assert loaded.data == data
     assert loaded.arguments["arguments"]["seed"] == 0
-    assert loaded.arguments["data"]["sha256"] == shards.statistics(data)[1]
+    assert loaded.arguments["data"]["sha256"] == shards.open_data(data).digest
     trainer = correspondence.Trainer(loaded.spec, 1, 0.0)
     artifacts.load_weights(tmp_path / "run" / "weights.npz", trainer.model)
-    again = trainer.evaluate(pairs.evaluation_clips(shards.load(data, "test"), SPEC))
+    again = trainer.evaluate(evaluation_clips(shards.open_data(data).split("test"), SPEC))
     assert again["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=0.01)
 
     with (tmp_path / "run" / "history.csv").open() as file:
@@ -92,6 +93,7 @@ def test_learns_in_two_minutes(data: Path, tmp_path: Path) -> None:
 
 def test_stopped_run_ends_as_the_undisturbed_one(data: Path, tmp_path: Path) -> None:
     options = ("--steps", "60", "--batch", "8", "--checkpoint-every", "5", "--evaluate-every", "25")
+    options += ("--snapshot-every", "40")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(data, whole, *options).returncode == 0
     assert stop(data, parts, signal.SIGKILL, *options) == -signal.SIGKILL
@@ -100,42 +102,52 @@ def test_stopped_run_ends_as_the_undisturbed_one(data: Path, tmp_path: Path) -> 
     assert stop(data, parts, signal.SIGINT, *options) == 130
     assert stop(data, parts, signal.SIGTERM, *options) == 0
     assert not (parts / "metrics.json").exists()
+    assert pretrain.load_run(f"{parts}@40").clips == 40
     result = run(data, parts, *options)
     assert result.returncode == 0, result.stderr
     assert "continuing at step" in result.stderr
 
-    with np.load(whole / "weights.npz") as one, np.load(parts / "weights.npz") as two:
-        assert set(one) == set(two)
-        for name in one:
-            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
-    for file in ("history.csv", "metrics.json", "spec.json"):
+    snapshots = [f"snapshots/{clips:09d}/" for clips in range(40, 481, 40)]
+    assert sorted(f"snapshots/{path.name}/" for path in parts.glob("snapshots/*")) == snapshots
+    for folder in ("", *snapshots):
+        with np.load(whole / folder / "weights.npz") as one, np.load(parts / folder / "weights.npz") as two:
+            assert set(one) == set(two)
+            for name in one:
+                np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    for file in ("history.csv", "metrics.json", "spec.json", *(f"{folder}metrics.json" for folder in snapshots)):
         assert (whole / file).read_bytes() == (parts / file).read_bytes(), file
 
     finished = run(data, parts, *options)
     assert finished.returncode == 0
     assert "is finished" in finished.stdout
-    other = run(data, parts, "--steps", "61", "--batch", "8", "--evaluate-every", "25")
+    other = run(data, parts, "--steps", "61", *options[2:])
     assert other.returncode == 1
     assert "--steps was 60, now 61" in other.stderr
     assert "checkpoint" not in other.stderr
     assert "Traceback" not in other.stderr
 
 
-def test_order_and_augmentation_are_a_function_of_seed_and_step(data: Path) -> None:
-    records = shards.load(data, "validation")
-    stream = list(itertools.islice(pairs.training_clips(records, SPEC, 3, 8), 9))
-    for step in (1, 5, 8):  # in the first pass over the records, and in later ones
-        resumed = next(iter(pairs.training_clips(records, SPEC, 3, 8, step)))
-        for name, value in stream[step].items():
-            np.testing.assert_array_equal(value, resumed[name])
-    other = next(iter(pairs.training_clips(records, SPEC, 4, 8)))
-    assert not np.array_equal(stream[0]["audio"], other["audio"])
-    first_pass = [video for clip in stream for video in clip["video"].numpy()][: len(records)]
-    assert len(set(first_pass)) == len(records)
-    image, audio = stream[0]["image"].numpy(), stream[0]["audio"].numpy()
-    assert image.min() >= -1
-    assert image.max() <= 1
-    assert np.abs(audio).max() <= 1 + pairs.VOLUME
+def test_snapshots_and_towers_of_another_run(run: Path, tmp_path: Path) -> None:
+    data, made = artifacts.load_run(run).data, tmp_path / "made"
+    short = ("--preset", "edge-s", "--data", str(data), "--steps", "2", "--batch", "8", "--seed", "5")
+    assert (
+        pretrain.main([*short, "--run", str(made), "--init", str(run), "--freeze-towers", "--snapshot-every", "8"]) == 0
+    )
+    with np.load(run / "weights.npz") as before, np.load(made / "weights.npz") as after:
+        changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {f"fusion/{layer}/{kind}" for layer in ("fc1", "fc2") for kind in ("kernel", "bias")}
+    snapshot = pretrain.load_run(f"{made}@8")
+    assert (snapshot.directory, snapshot.clips, snapshot.metrics["steps"]) == (made, 8, 1)
+    kernel = snapshot.model.get_layer("fusion").get_layer("fc2").kernel.numpy()
+    assert not np.array_equal(kernel, pretrain.load_run(made).model.get_layer("fusion").get_layer("fc2").kernel.numpy())
+    with pytest.raises(TrainingError, match=f"no snapshot after 9 clips; its snapshots are {made}@8, {made}@16"):
+        pretrain.load_run(f"{made}@9")
+    with pytest.raises(TrainingError, match="it has none: train with --snapshot-every"):
+        pretrain.load_run(f"{run}@8")
+    with pytest.raises(TrainingError, match=r"audio/.* has shape .*, the spec says"):
+        pretrain.main([*short, "--small", "--run", str(tmp_path / "other"), "--init", f"{made}@16"])
+    with pytest.raises(TrainingError, match="not a run directory"):
+        pretrain.main([*short, "--run", str(tmp_path / "another"), "--init", str(tmp_path)])
 
 
 def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,18 +156,18 @@ def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) ->
     random = np.random.default_rng(0)
     image = tf.constant(random.normal(size=(4, SPEC.image.filters[-1])), tf.float32)
     sound = tf.constant(random.normal(size=(4, SPEC.embedding_size)), tf.float32)
-    monkeypatch.setattr(trainer, "embed", lambda images, audio, training: (image, sound))
+    monkeypatch.setattr(trainer, "towers", lambda images, features: (image, sound))
     monkeypatch.setattr(trainer.optimizer, "apply_gradients", lambda gradients: list(gradients))
-    video = np.array(["a", "b", "a", "c"])
+    video = np.array([7, 8, 7, 9])
     expected = {True: [], False: []}
     for i, j in itertools.product(range(4), range(4)):
         if i == j or video[i] != video[j]:
             logits = trainer.model.get_layer("fusion")([image[i : i + 1], sound[j : j + 1]])[0].numpy()
             expected[i == j].append(np.log(np.exp(logits).sum()) - logits[int(i == j)])
-    images, audio = tf.zeros([4, 64, 64, 3]), tf.zeros([4, SPEC.window])
-    trainer.train.python_function(images, audio, tf.constant(video), tf.constant(0.0))
+    clip = {"image": tf.zeros([4, 64, 64, 3]), "audio": tf.zeros([4, SPEC.window]), "group": tf.constant(video)}
+    trainer.train(clip, 0.0)
     assert [len(losses) for losses in expected.values()] == [4, 10]
-    assert float(trainer.loss.result()) == pytest.approx((np.mean(expected[True]) + np.mean(expected[False])) / 2, 1e-5)
+    assert trainer.sums[0] == pytest.approx((np.mean(expected[True]) + np.mean(expected[False])) / 2, 1e-5)
 
 
 def test_learning_rate() -> None:
@@ -183,15 +195,6 @@ def test_length_of_a_run() -> None:
         parse("--steps", "3", "--epochs", "1")
 
 
-def test_shards_that_do_not_fit_into_memory_are_refused_before_anything_is_made(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pretrain.shards.os, "sysconf", lambda name: 1024)
-    with pytest.raises(TrainingError, match=r"of this machine's 0\.0 GB"):
-        pretrain.main(["--data", str(data), "--run", str(tmp_path / "run")])
-    assert not (tmp_path / "run").exists()
-
-
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     artifacts.save_weights(tmp_path / "weights.npz", network.avc_model(SPEC))
     with pytest.raises(TrainingError, match="the spec says"):
@@ -206,7 +209,7 @@ def test_refusals(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     few = tmp_path / "few"
     few.mkdir()
     statistics = json.loads((data / "statistics.json").read_text())
-    statistics["splits"]["train"] = ["one.mp4"]
+    statistics["splits"]["train"]["groups"] = 1
     (few / "statistics.json").write_text(json.dumps(statistics))
     for where, directory, message in (
         (tmp_path, tmp_path / "run", r"holds no statistics\.json"),

@@ -7,6 +7,7 @@ metrics.json        accuracy on held-out videos; it is written last, so a run th
 history.csv         one row an evaluation
 learning-curve.png  the same, drawn
 checkpoints/        weights, optimizer, step and history: what resuming needs
+snapshots/          000064000/ has the weights.npz and the metrics.json of the model after 64000 training clips
 tensorboard/        the same, for TensorBoard
 """
 
@@ -19,6 +20,7 @@ import os
 import platform
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,23 +35,24 @@ from . import network
 from .backend import tf, tf_keras
 from .cli import TrainingError
 
-TOWERS = ("audio", "image", "fusion")
+PARTS = ("audio", "image", "fusion", "head")  # of network.avc_model; few have a head
 
 
 @dataclass
 class Run:
-    """A finished run."""
+    """A finished run, or a snapshot on its way."""
 
     directory: Path
     spec: Spec
     model: tf_keras.Model  # network.avc_model with the trained weights
     arguments: dict[str, Any]
     metrics: dict[str, Any]
+    clips: int | None = None  # of a snapshot: the training clips behind it
 
     @property
     def audio_tower(self) -> tf_keras.Model:
         """What is exported."""
-        return self.model.get_layer("audio")
+        return network.embedding_tower(self.model)
 
     @property
     def image_tower(self) -> tf_keras.Model:
@@ -102,9 +105,10 @@ def environment() -> dict[str, Any]:
 def _named_weights(model: tf_keras.Model) -> dict[str, Any]:
     """ "tower/layer/weight" -> variable."""
     return {
-        f"{tower}/{layer.name}/{variable.name.split('/')[-1].split(':')[0]}": variable
-        for tower in TOWERS
-        for layer in model.get_layer(tower).layers
+        f"{part.name}/{layer.name}/{variable.name.split('/')[-1].split(':')[0]}": variable
+        for part in model.layers
+        if part.name in PARTS
+        for layer in part.layers
         for variable in layer.weights
     }
 
@@ -116,38 +120,80 @@ def save_weights(path: Path, model: tf_keras.Model) -> None:
     write(path, content.getvalue())
 
 
-def load_weights(path: Path, model: tf_keras.Model) -> None:
-    """Load what `save_weights` saved; names and shapes must be the model's."""
+def load_weights(path: Path, model: tf_keras.Model, parts: Sequence[str] | None = None) -> None:
+    """Load what `save_weights` saved, or some parts of it; names and shapes must be the model's."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays = {name: file[name] for name in file.files if parts is None or name.split("/")[0] in parts}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         why = error.strerror if isinstance(error, OSError) else "it is damaged, or not an .npz of plain arrays"
         raise TrainingError(f"{path} cannot be read: {why}") from error
-    variables = _named_weights(model)
+    named = _named_weights(model).items()
+    variables = {name: value for name, value in named if parts is None or name.split("/")[0] in parts}
     for name in sorted(set(variables) | set(arrays)):
         have = arrays[name].shape if name in arrays else None
         want = tuple(variables[name].shape) if name in variables else None
         if have != want:
             raise TrainingError(f"{path}: {name} has shape {have}, the spec says {want}")
-        variables[name].assign(arrays[name])
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
-def load_run(directory: str | os.PathLike[str]) -> Run:
-    """The finished run in a directory."""
-    directory = Path(directory)
-    if not (directory / "metrics.json").is_file():
-        started = (directory / "arguments.json").is_file()
-        raise TrainingError(
-            f"the run in {directory} is not finished: the command that started it continues it"
-            if started
-            else f"{directory} is not a run directory: it has no arguments.json"
-        )
+def snapshots(directory: Path) -> dict[int, Path]:
+    """The snapshots of a run: training clips -> directory, in order."""
+    found = (path.parent for path in directory.glob("snapshots/*/metrics.json"))
+    return dict(sorted((int(path.name), path) for path in found if path.name.isdecimal()))
+
+
+def save_snapshot(directory: Path, clips: int, model: tf_keras.Model, metrics: dict[str, Any]) -> None:
+    """Keep the model as it is after so many training clips; metrics.json, written last, says that it is whole."""
+    folder = directory / "snapshots" / f"{clips:09d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)  # of before a checkpoint was returned to
+    save_weights(folder / "weights.npz", model)
+    write_json(folder / "metrics.json", metrics)
+
+
+def locate(run: str | os.PathLike[str]) -> tuple[Path, Path, int | None]:
+    """ "RUN" or "RUN@CLIPS" -> its directory, the one of its weights, and CLIPS or None.
+
+    Raises TrainingError where there is no such run, it is not finished, or has no such snapshot.
+    """
+    name, at, clips = os.fspath(run).rpartition("@")
+    if not at or not clips.isdecimal() or Path(run).exists():
+        directory = Path(run)
+        if not (directory / "metrics.json").is_file():
+            started = (directory / "arguments.json").is_file()
+            raise TrainingError(
+                f"the run in {directory} is not finished: the command that started it continues it{_listed(directory)}"
+                if started
+                else f"{directory} is not a run directory: it has no arguments.json"
+            )
+        return directory, directory, None
+    directory = Path(name)
+    if not (directory / "arguments.json").is_file():
+        raise TrainingError(f"{directory} is not a run directory: it has no arguments.json")
+    there = snapshots(directory)
+    if int(clips) not in there:
+        listed = _listed(directory) or "; it has none: train with --snapshot-every"
+        raise TrainingError(f"the run in {directory} has no snapshot after {clips} clips{listed}")
+    return directory, there[int(clips)], int(clips)
+
+
+def _listed(directory: Path) -> str:
+    names = ", ".join(f"{directory}@{clips}" for clips in snapshots(directory))
+    return f"; its snapshots are {names}" if names else ""
+
+
+def load_run(run: str | os.PathLike[str]) -> Run:
+    """The finished run in a directory, or "RUN@64000": its model after 64000 training clips, also before it ends."""
+    directory, weights, clips = locate(run)
     spec = Spec.from_json(read_json(directory / "spec.json"))
     model = network.avc_model(spec)
-    load_weights(directory / "weights.npz", model)
-    arguments, metrics = read_json(directory / "arguments.json"), read_json(directory / "metrics.json")
-    return Run(directory, spec, model, arguments, metrics)
+    load_weights(weights / "weights.npz", model)
+    return Run(
+        directory, spec, model, read_json(directory / "arguments.json"), read_json(weights / "metrics.json"), clips
+    )
 
 
 def write_history(directory: Path, title: str, history: list[dict[str, float | None]]) -> None:

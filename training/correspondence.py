@@ -17,6 +17,7 @@ from l3edge.spec import Spec
 from . import network, pairs
 from .backend import tf, tf_keras
 from .cli import TrainingError
+from .devices import Devices, find
 from .tf_ops import TF_OPS
 
 
@@ -39,66 +40,160 @@ def correspondence(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
     return tf.reduce_sum(losses * weights), tf.reduce_sum(right * weights)
 
 
+def _gathered(part: Any, n: int) -> Any:
+    """Each replica's part [n / replicas, ...] -> those of all, in order [n, ...]; in a replica's step."""
+    context = tf.distribute.get_replica_context()
+    whole = context.all_gather(tf.identity(part), axis=0)  # identity: what a step is given is on no device yet
+    return tf.ensure_shape(_with_dense_gradient(whole), [n, *part.shape[1:]])
+
+
+@tf.custom_gradient
+def _with_dense_gradient(x: Any) -> Any:
+    """x; all_gather's own gradient takes no tf.IndexedSlices, of which tf.gather makes its."""
+    return tf.identity(x), tf.convert_to_tensor
+
+
 class Trainer:
-    """Model, optimizer and the numbers so far: everything that a checkpoint holds."""
+    """Model, optimizer and the numbers so far: everything that a checkpoint holds.
 
-    def __init__(self, spec: Spec, negatives: int, weight_decay: float) -> None:
+    The replicas share a batch. Each computes the towers of its own clips, gathers the sounds of all, and computes the
+    fusion of its own pictures with their partners from the whole batch. What it calls its loss is its pairs' share of
+    the batch's, so that the sum of the replicas' gradients is the gradient of the batch.
+
+    sync_batch_norm: normalise by the whole batch's statistics, not by those of a replica's part of it.
+    freeze_towers: train what joins the towers, and nothing else.
+    xla: compile the towers.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        negatives: int,
+        weight_decay: float,
+        devices: Devices | None = None,
+        *,
+        sync_batch_norm: bool = False,
+        freeze_towers: bool = False,
+        xla: bool = False,
+    ) -> None:
         self.spec, self.negatives, self.weight_decay = spec, negatives, weight_decay
-        self.model = network.avc_model(spec)
-        self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
-        self.optimizer.build(self.model.trainable_variables)
-        self.kernels = [v for v in self.model.trainable_variables if "kernel" in v.name]
-        self.step = tf.Variable(0, dtype=tf.int64)
-        self.history = tf.Variable("[]", dtype=tf.string)
-        self.loss, self.accuracy = tf_keras.metrics.Mean(), tf_keras.metrics.Mean()
-        self.checkpoint = tf.train.Checkpoint(
-            model=self.model,
-            optimizer=self.optimizer,
-            step=self.step,
-            history=self.history,
-            loss=self.loss,
-            accuracy=self.accuracy,
-        )
+        self.devices = devices or find("one")
+        self.sync_batch_norm, self.freeze_towers = sync_batch_norm, freeze_towers
+        self.towers = tf.function(self._towers, jit_compile=True) if xla else self._towers
+        with self.devices.strategy.scope():
+            self.trained = network.avc_model(spec, sync_batch_norm=sync_batch_norm)
+            joints = [part for part in self.trained.layers if part.name not in network.TOWERS]
+            parts = joints if freeze_towers else [self.trained]
+            self.variables = [variable for part in parts for variable in part.trainable_variables]
+            self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
+            self.optimizer.build(self.variables)
+        # Evaluated and saved: a copy of this process alone, for which no other worker is needed.
+        self.model = self.trained if self.devices.replicas == 1 else network.avc_model(spec)
+        self.step = 0
+        self.history: list[dict[str, float | None]] = []
+        self.sums = [0.0, 0.0]  # of loss and accuracy over the steps since the last row of the history
+        self._numbers = tf.Variable("", dtype=tf.string)
+        variables = [self.devices.local(v)[0] for v in (*self.trained.weights, *self.optimizer.variables)]
+        self.checkpoint = tf.train.Checkpoint(variables=variables, numbers=self._numbers)
 
-    def embed(self, images: Any, audio: Any, training: bool) -> tuple[Any, Any]:
-        image = self.model.get_layer("image")(images, training=training)
-        return image, self.model.get_layer("audio")(features(audio, self.spec), training=training)
+    def save(self, manager: Any) -> None:
+        self._numbers.assign(json.dumps({"step": self.step, "history": self.history, "sums": self.sums}))
+        manager.save(checkpoint_number=self.step)
+
+    def restore(self, path: str) -> None:
+        self.checkpoint.restore(path).assert_consumed()
+        numbers = json.loads(self._numbers.numpy())
+        self.step, self.history, self.sums = numbers["step"], numbers["history"], numbers["sums"]
+        for variable in (*self.trained.weights, *self.optimizer.variables):
+            first, *others = self.devices.local(variable)
+            for other in others:
+                other.assign(first)
+
+    def push(self) -> None:
+        """Train on from the weights of `model`."""
+        if self.model is not self.trained:
+            for own, variable in zip(self.model.weights, self.trained.weights, strict=True):
+                for copy in self.devices.local(variable):
+                    copy.assign(own)
+
+    def pull(self) -> None:
+        """Give `model` the weights as they are now."""
+        if self.model is not self.trained:
+            for own, variable in zip(self.model.weights, self.trained.weights, strict=True):
+                own.assign(self.devices.local(variable)[0])
+
+    def _towers(self, images: Any, sound: Any) -> tuple[Any, Any]:
+        """(images, features) of a replica's part of a batch -> what the fusion joins, in training."""
+        return network.joined(self.trained, images, sound, training=True, frozen=self.freeze_towers)
+
+    def train(self, clip: dict[str, Any], rate: float, stop: tuple[bool, bool] = (False, False)) -> list[bool]:
+        """One step on n clips: n positives, and n times `negatives` of different source videos.
+
+        clip: `image`, `audio` and `group` (int64, a number for each source video) of this worker's part of the batch,
+        for each of its replicas. stop: whether this worker was told to stop, in two ways; returns whether any was.
+        """
+        result = self._step(clip, tf.constant(rate, tf.float32), tf.constant(stop, tf.float32))
+        loss, accuracy, *stops = (float(value) for value in result)
+        self.step += 1
+        self.sums = [self.sums[0] + loss, self.sums[1] + accuracy]
+        return [count > 0 for count in stops]
 
     @tf.function
-    def train(self, images: Any, audio: Any, group: Any, rate: Any) -> None:
-        """One step on n clips: n positives, and n times `negatives` of different source videos."""
-        n = images.shape[0]
+    def _step(self, clip: Any, rate: Any, stop: Any) -> Any:
+        """Loss and accuracy of the step's pairs, and how many replicas are told to stop: float32 [4]."""
+        self.optimizer.learning_rate.assign(rate)
+        results = self.devices.strategy.run(self._replica_step, (clip["image"], clip["audio"], clip["group"], stop))
+        return self.devices.local(results)[0]
+
+    def _replica_step(self, images: Any, audio: Any, group: Any, stop: Any) -> Any:
+        context, replicas = tf.distribute.get_replica_context(), self.devices.replicas
+        size = images.shape[0]
+        n = size * replicas
         rolls = min(self.negatives, n - 1) + 1
         partner = (tf.range(n)[:, None] + tf.range(rolls)[None, :]) % n  # [n, rolls]; column 0 is the clip itself
         own = tf.tile(tf.range(rolls)[None, :] == 0, [n, 1])  # [n, rolls]
+        if replicas > 1:
+            group = _gathered(group, n)
         different = tf.gather(group, partner) != group[:, None]
         negative = tf.cast(different, tf.float32)
         weights = 0.5 * tf.where(own, 1.0 / n, tf.math.divide_no_nan(negative, tf.reduce_sum(negative)))
+        if replicas > 1:  # the rows of this replica's pictures
+            begin = context.replica_id_in_sync_group * size
+            partner, own, weights = (rows[begin : begin + size] for rows in (partner, own, weights))
         with tf.GradientTape() as tape:
-            image, sound = self.embed(images, audio, training=True)
-            logits = self.model.get_layer("fusion")(
+            image, sound = self.towers(images, features(audio, self.spec))
+            if replicas > 1:
+                sound = _gathered(sound, n)
+            logits = self.trained.get_layer("fusion")(
                 [tf.repeat(image, rolls, 0), tf.gather(sound, tf.reshape(partner, [-1]))]
-            )  # [n * rolls, 2]
+            )  # [size * rolls, 2]
             labels = tf.cast(tf.reshape(own, [-1]), tf.int32)
             loss, accuracy = correspondence(logits, labels, tf.reshape(weights, [-1]))
-            decay = self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in self.kernels])
-            total = loss + decay
-        gradients = tape.gradient(total, self.model.trainable_variables)
-        self.optimizer.learning_rate.assign(rate)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        self.loss.update_state(loss)
-        self.accuracy.update_state(accuracy)
-        self.step.assign_add(1)
+            kernels = [variable for variable in self.variables if "kernel" in variable.name]
+            decay = self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+            total = loss + decay / replicas
+        gradients = tape.gradient(total, self.variables)
+        self.optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
+        result = tf.concat([[loss, accuracy], stop], 0)
+        if replicas == 1:
+            return result
+        if not self.sync_batch_norm:  # each has moved its statistics by its own part: go on from their mean
+            moving = self.trained.non_trainable_variables
+            means = context.all_reduce("MEAN", [tf.identity(variable) for variable in moving])
+            for variable, mean in zip(moving, means, strict=True):
+                variable.assign(mean)
+        return context.all_reduce("SUM", result)
 
     @tf.function(reduce_retracing=True)
     def _embed_for_evaluation(self, images: Any, audio: Any) -> tuple[Any, Any]:
-        return self.embed(images, audio, training=False)
+        return network.joined(self.model, images, features(audio, self.spec), training=False)
 
     def evaluate(self, clips: pairs.Clips, batch: int = 64) -> dict[str, float | int | None]:
         """Half the pairs positive, half negative; all None where one video makes negatives impossible."""
         n = len(clips.other)
         if not n:
             return dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels"))
+        self.pull()
         parts = [
             self._embed_for_evaluation(clips.images[i : i + batch], clips.audio[i : i + batch])
             for i in range(0, n, batch)
@@ -121,20 +216,20 @@ class Trainer:
             "other_labels": float(hits + other_labels) / 2,  # accuracy without negatives that share a label
         }
 
-    def record(self, validation: pairs.Clips, rate: float) -> dict[str, float | None]:
-        """Close a row of the history: the training pairs since the last one, and an evaluation."""
-        result = self.evaluate(validation)
+    def record(self, rate: float, validation: pairs.Clips | None) -> dict[str, float | None]:
+        """Close a row of the history: the training pairs since the last one and, of the chief, an evaluation."""
+        steps = self.step - (int(self.history[-1]["step"] or 0) if self.history else 0)
         row: dict[str, float | None] = {
-            "step": int(self.step),
+            "step": self.step,
             "learning_rate": rate,
-            "train_loss": float(self.loss.result()),
-            "train_accuracy": float(self.accuracy.result()),
-            "validation_loss": result["loss"],
-            "validation_accuracy": result["accuracy"],
+            "train_loss": self.sums[0] / steps,
+            "train_accuracy": self.sums[1] / steps,
         }
-        if not math.isfinite(row["train_loss"]):
+        if not math.isfinite(self.sums[0]):
             raise TrainingError(f"the loss is {row['train_loss']} at step {row['step']}; lower --learning-rate")
-        self.loss.reset_state()
-        self.accuracy.reset_state()
-        self.history.assign(json.dumps([*json.loads(self.history.numpy()), row]))
+        if validation is not None:
+            result = self.evaluate(validation)
+            row |= {"validation_loss": result["loss"], "validation_accuracy": result["accuracy"]}
+        self.sums = [0.0, 0.0]
+        self.history.append(row)
         return row

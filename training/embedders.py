@@ -145,4 +145,4 @@ def _untrained(name: str) -> Tower:
     tf_keras.utils.set_random_seed(seed)
     short = of if of in PRESETS else _directory(of).resolve().name
     # All towers, though one is used: as `pretrain` builds them, so that a seed means the same there.
-    return Tower(f"random:{short}:{seed}", spec, network.avc_model(spec).get_layer("audio"))
+    return Tower(f"random:{short}:{seed}", spec, network.embedding_tower(network.avc_model(spec)))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.layers import Layer, Pool, l3_stack, same_padding
+from l3edge.layers import Conv, Layer, Pool, l3_stack, same_padding
 from l3edge.spec import Spec
 
 from .backend import tf_keras
@@ -26,10 +26,14 @@ BATCH_NORM_MOMENTUM = 0.9
 BATCH_NORM_EPSILON = 1e-3
 
 
-def stack(x: Any, layers: Sequence[Layer], *, folded: bool = False) -> Any:
+TOWERS = ("audio", "image")  # of the layers of `avc_model`; the others, which join them, are not kept after training
+
+
+def stack(x: Any, layers: Sequence[Layer], *, folded: bool = False, sync_batch_norm: bool = False) -> Any:
     """Apply the rows of a layer table to x, float32 [b, time, frequency, channels].
 
     folded: as deployed, with bias and ReLU in the convolution and no batch normalisation.
+    sync_batch_norm: normalise by the statistics of all replicas.
     """
     convolutions = pools = 0
     for layer in layers:
@@ -54,20 +58,24 @@ def stack(x: Any, layers: Sequence[Layer], *, folded: bool = False) -> Any:
             name=f"conv{convolutions}",
         )(x)
         if normalised:
-            x = tf_keras.layers.BatchNormalization(
-                momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"bn{convolutions}"
-            )(x)
+            x = _normalised(x, f"bn{convolutions}", sync_batch_norm)
             x = tf_keras.layers.ReLU(name=f"relu{convolutions}")(x)
     return x
 
 
-def audio_tower(spec: Spec) -> tf_keras.Model:
+def _normalised(x: Any, name: str, synchronized: bool) -> Any:
+    return tf_keras.layers.BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, synchronized=synchronized, name=name
+    )(x)
+
+
+def audio_tower(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     """Features of a window -> its embedding.
 
     Input float32 [b, spec.frames_used, bins, 1], natural log or decibels; output float32 [b, spec.embedding_size].
     """
     inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1), name="log_mel")  # [b, 76, 64, 1]
-    x = stack(inputs, spec.layers)  # [b, 2, 8, 256]: the window's output columns
+    x = stack(inputs, spec.layers, sync_batch_norm=sync_batch_norm)  # [b, 2, 8, 256]: the window's output columns
     if spec.embedding == "flatten":
         x = tf_keras.layers.Permute((2, 1, 3), name="permute")(x)  # [b, bins, columns, channels]
         x = tf_keras.layers.Flatten(name="flatten")(x)
@@ -76,21 +84,44 @@ def audio_tower(spec: Spec) -> tf_keras.Model:
     return tf_keras.Model(inputs, x, name="audio")
 
 
-def image_tower(spec: Spec) -> tf_keras.Model:
+def image_tower(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     """RGB picture -> its embedding.
 
     Input float32 [b, size, size, 3] in [-1, 1]; output float32 [b, spec.image.filters[-1]], >= 0.
     """
     inputs = tf_keras.Input((spec.image.size, spec.image.size, 3), name="rgb")  # [b, 64, 64, 3]
-    x = stack(inputs, l3_stack(spec.image.filters, "same"))  # [b, 8, 8, 128]
+    x = stack(inputs, l3_stack(spec.image.filters, "same"), sync_batch_norm=sync_batch_norm)  # [b, 8, 8, 128]
     x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 128]
     return tf_keras.Model(inputs, x, name="image")
 
 
+def needs_head(spec: Spec) -> bool:
+    """Whether the audio tower ends in a convolution without batch normalisation and ReLU."""
+    return not spec.convolutions[-1].relu
+
+
+def head(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
+    """Output of the tower's last convolution -> what the fusion hears, float32 [b, channels], >= 0.
+
+    OpenL3's embedding is that output, pooled; in its training batch normalisation, ReLU and the maximum over all of
+    it come in between, whatever the embedding's pool (Cramer et al. 2019, section 2; l3embedding's audio_model.py).
+    """
+    last = max(i for i, layer in enumerate(spec.layers) if isinstance(layer, Conv))
+    inputs = tf_keras.Input(spec.shapes(spec.frames_used)[last], name="embedding_map")  # [b, 24, 16, 512]
+    x = _normalised(inputs, "bn", sync_batch_norm)
+    x = tf_keras.layers.ReLU(name="relu")(x)
+    x = tf_keras.layers.GlobalMaxPool2D(name="maximum")(x)  # [b, 512]
+    return tf_keras.Model(inputs, x, name="head")
+
+
 def fusion(spec: Spec) -> tf_keras.Model:
-    """(image embedding, audio embedding) -> logits, float32 [b, 2]; class 1: they belong together."""
+    """(image embedding, what is heard) -> logits, float32 [b, 2]; class 1: they belong together.
+
+    What is heard: the audio embedding, or what the head makes.
+    """
     image = tf_keras.Input((spec.image.filters[-1],), name="image_embedding")
-    audio = tf_keras.Input((spec.embedding_size,), name="audio_embedding")
+    heard = spec.convolutions[-1].filters if needs_head(spec) else spec.embedding_size
+    audio = tf_keras.Input((heard,), name="audio_embedding")
     x = tf_keras.layers.Concatenate(name="concatenate")([image, audio])  # [b, 128 + 256]
     x = tf_keras.layers.Dense(spec.fusion, activation="relu", kernel_initializer="he_normal", name="fc1")(x)
     # Logits begin near zero, at the loss of chance. From larger ones the first hundreds of steps go into taking
@@ -101,12 +132,39 @@ def fusion(spec: Spec) -> tf_keras.Model:
     return tf_keras.Model([image, audio], x, name="fusion")
 
 
-def avc_model(spec: Spec) -> tf_keras.Model:
-    """Audio-visual correspondence, (image, log-mel) -> logits [b, 2]; layers "image", "audio", "fusion"."""
-    towers = [image_tower(spec), audio_tower(spec)]
-    inputs = [tf_keras.Input(tower.input_shape[1:], name=tower.input_names[0]) for tower in towers]
-    embeddings = [tower(x) for tower, x in zip(towers, inputs, strict=True)]
-    return tf_keras.Model(inputs, fusion(spec)(embeddings), name="avc")
+def avc_model(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
+    """Audio-visual correspondence, (image, log-mel) -> logits [b, 2].
+
+    Layers: "image"; "audio", whose first output is the embedding (`embedding_tower`); "fusion"; and "head" where one
+    is needed, which is given the second output of "audio".
+    """
+    image, audio = (tower(spec, sync_batch_norm=sync_batch_norm) for tower in (image_tower, audio_tower))
+    if needs_head(spec):
+        last = audio.get_layer(f"conv{len(spec.convolutions)}").output
+        audio = tf_keras.Model(audio.input, [audio.output, last], name="audio")
+    inputs = [tf_keras.Input(tower.input_shape[1:], name=tower.input_names[0]) for tower in (image, audio)]
+    heard = audio(inputs[1])
+    if needs_head(spec):
+        heard = head(spec, sync_batch_norm=sync_batch_norm)(heard[1])
+    return tf_keras.Model(inputs, fusion(spec)([image(inputs[0]), heard]), name="avc")
+
+
+def embedding_tower(model: tf_keras.Model) -> tf_keras.Model:
+    """The audio tower of an `avc_model`, as `audio_tower` makes it."""
+    audio = model.get_layer("audio")
+    return audio if len(audio.outputs) == 1 else tf_keras.Model(audio.input, audio.outputs[0], name="audio")
+
+
+def joined(model: tf_keras.Model, images: Any, sounds: Any, *, training: bool, frozen: bool = False) -> tuple[Any, Any]:
+    """(images, log-mel) -> what the fusion of an `avc_model` joins: image embedding, and what is heard.
+
+    frozen: the towers as in inference, also in training.
+    """
+    image, audio = (model.get_layer(name) for name in ("image", "audio"))
+    heard = audio(sounds, training=training and not frozen)
+    if len(audio.outputs) > 1:
+        heard = model.get_layer("head")(heard[1], training=training)
+    return image(images, training=training and not frozen), heard
 
 
 def folded(audio_tower: tf_keras.Model) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -7,17 +7,15 @@ pairs are a frame and the second that contains it, negatives a frame and a secon
 classes, softmax cross entropy, Adam, weight decay 1e-5.
 
 The same command again continues a run that was stopped, killed or crashed, and ends with the very weights that
-the undisturbed run would have had.
+the undisturbed run would have had. Many devices: see `training.devices`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +23,19 @@ from tqdm import tqdm
 
 from l3edge.spec import PRESETS, Spec
 
-from . import artifacts, pairs, shards
+from . import artifacts, devices, network, pairs, shards
+from .arguments import join, number_of_steps, parse_arguments, start
 from .artifacts import Run, load_run
 from .backend import tf, tf_keras
-from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from .cli import TrainingError, run
 from .correspondence import Trainer, learning_rate
+from .devices import Devices
 from .input import checked, evaluation_clips, training_clips
+from .small import small
 
 __all__ = ["Run", "load_run", "main"]
 
-# What may differ when a run is continued: it says where and how often, not what.
-_FREE = ("run", "data", "checkpoint_every")
-
-STEPS = 2000  # where neither --steps nor --epochs is given
+HELD_OUT = ("validation", "test")
 
 
 class _Stop:
@@ -52,42 +50,13 @@ class _Stop:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-def _start(directory: Path, spec: Spec, arguments: dict[str, Any]) -> None:
-    """Create the run directory, or check that it belongs to the same arguments and data."""
-    path = directory / "arguments.json"
-    if not path.is_file():
-        if directory.exists() and any(directory.iterdir()):
-            raise TrainingError(f"{directory} is not empty and not a run directory; give another --run")
-        directory.mkdir(parents=True, exist_ok=True)
-        artifacts.write_json(directory / "spec.json", spec.to_json())
-        artifacts.write_json(path, arguments)
-        return
-    before = artifacts.read_json(path)
-    old, new = before["arguments"], arguments["arguments"]
-    differing = [
-        f"--{name.replace('_', '-')} was {old.get(name)}, now {new.get(name)}"
-        for name in sorted(set(old) | set(new))
-        if name not in _FREE and old.get(name) != new.get(name)
-    ]
-    if before["data"]["sha256"] != arguments["data"]["sha256"]:
-        differing.append(f"--data {old['data']} had other content than {new['data']} has")
-    if artifacts.read_json(directory / "spec.json") != json.loads(json.dumps(spec.to_json())):
-        differing.append(f"the preset {spec.name} has changed")
-    if differing:
-        raise TrainingError(
-            f"the run in {directory} was started differently: {'; '.join(differing)}. Give the same arguments to "
-            "continue it, or another --run to begin anew"
-        )
-
-
-def number_of_steps(args: argparse.Namespace, records: int) -> int:
-    """All steps of a run: --steps, or --epochs passes over so many records, in whole batches."""
-    return args.steps or math.ceil(args.epochs * records / args.batch)
+    def asked(self) -> tuple[bool, bool]:
+        """(by SIGINT, by SIGTERM)."""
+        return self.signal == signal.SIGINT, self.signal == signal.SIGTERM
 
 
 def pretrain(args: argparse.Namespace) -> int:
-    spec = PRESETS[args.preset]
+    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
     source = shards.open_data(args.data)
     statistics = source.statistics
     if statistics["sample_rate"] != spec.sample_rate:
@@ -97,84 +66,156 @@ def pretrain(args: argparse.Namespace) -> int:
         )
     if statistics["splits"]["train"]["groups"] < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
-    data = {"path": str(args.data.resolve()), "sha256": source.digest, "videos": statistics["verdicts"]["kept"]}
+    init = artifacts.locate(args.init)[1] / "weights.npz" if args.init else None
+    devices.configure(deterministic=args.deterministic)
+    found = devices.find(args.strategy)
+    with found.watched():
+        return _pretrain(args, spec, source, found, init)
+
+
+def _pretrain(args: argparse.Namespace, spec: Spec, source: shards.Data, found: Devices, init: Path | None) -> int:
+    devices.check_share(args.batch, found, args.streams)
+    data = {
+        "path": str(args.data.resolve()),
+        "sha256": source.digest,
+        "videos": source.statistics["verdicts"]["kept"],
+    }
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
-    _start(args.run, spec, {"arguments": arguments, "data": data, **artifacts.environment()})
+    document = {"arguments": arguments, "data": data, "devices": found.described(), **artifacts.environment()}
+    if found.chief:
+        start(args.run, spec, document)
+    found.barrier()
+    if not found.chief:
+        join(args.run, spec, document, found)
     if (args.run / "metrics.json").is_file():
-        print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
+        if found.chief:
+            print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
+        found.barrier()
         return 0
 
     stop = _Stop()
     tf_keras.utils.set_random_seed(args.seed)
-    tf.config.experimental.enable_op_determinism()
-    trainer = Trainer(spec, args.negatives, args.weight_decay)
+    trainer = Trainer(
+        spec,
+        args.negatives,
+        args.weight_decay,
+        found,
+        sync_batch_norm=args.sync_batch_norm,
+        freeze_towers=args.freeze_towers,
+        xla=args.xla,
+    )
     manager = tf.train.CheckpointManager(trainer.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
     train = source.split("train")
-    held_out = {split: evaluation_clips(source.split(split), spec) for split in ("validation", "test")}
+    held_out: dict[str, pairs.Clips] = {}
+    if found.chief:
+        held_out = {split: evaluation_clips(source.split(split), spec) for split in HELD_OUT}
     steps = number_of_steps(args, sum(shard.records for shard in train))
     if manager.latest_checkpoint:
-        trainer.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        print(f"continuing at step {int(trainer.step)} of {steps}", file=sys.stderr)
-    status = _train(trainer, train, held_out["validation"], steps, args, manager, stop)
-    if status is not None:
-        return status
+        trainer.restore(manager.latest_checkpoint)
+        if found.chief:
+            print(f"continuing at step {trainer.step} of {steps}", file=sys.stderr)
+    elif init:
+        artifacts.load_weights(init, trainer.model, network.TOWERS)
+        trainer.push()
+    found.barrier()  # the chief's next checkpoint must not be what another continues from
+    status = _train(trainer, train, held_out, steps, args, manager, stop)
+    if status is None and found.chief:
+        _finish(args.run, trainer, held_out, args.batch)
+    found.barrier()  # no worker leaves while the chief is at work: it would take that for a failure
+    return status or 0
 
-    history = json.loads(trainer.history.numpy())
+
+def _finish(directory: Path, trainer: Trainer, held_out: dict[str, pairs.Clips], batch: int) -> None:
     metrics: dict[str, Any] = {
-        "steps": steps,
-        "clips": steps * args.batch,
-        "train": history[-1] if history else {},
+        "steps": trainer.step,
+        "clips": trainer.step * batch,
+        "train": trainer.history[-1] if trainer.history else {},
     }
     metrics.update({split: trainer.evaluate(clips) for split, clips in held_out.items()})
-    artifacts.save_weights(args.run / "weights.npz", trainer.model)
-    artifacts.write_history(args.run, f"{spec.name}: audio-visual correspondence", history)
-    artifacts.write_json(args.run / "metrics.json", metrics)
-    print(f"{args.run}: {_summary(metrics)}")
-    return 0
+    artifacts.save_weights(directory / "weights.npz", trainer.model)
+    artifacts.write_history(directory, f"{trainer.spec.name}: audio-visual correspondence", trainer.history)
+    artifacts.write_json(directory / "metrics.json", metrics)
+    print(f"{directory}: {_summary(metrics)}")
 
 
 def _train(
     trainer: Trainer,
     train: Sequence[shards.Shard],
-    validation: pairs.Clips,
+    held_out: dict[str, pairs.Clips],
     steps: int,
     args: argparse.Namespace,
     manager: Any,
     stop: _Stop,
 ) -> int | None:
-    """Go on to the last step, or save and return an exit status where a signal ended it."""
+    """Go on to the last step, or save and return an exit status where a signal ended it.
+
+    Every worker does so at the same step: each step tells all whether one of them was given a signal.
+    """
     every = args.evaluate_every or max(1, steps // 20)
-    first = int(trainer.step)
-    clips = checked(training_clips(train, trainer.spec, args.seed, args.batch, first), train)
-    board = tf.summary.create_file_writer(str(args.run / "tensorboard"))
+    first, chief = trainer.step, trainer.devices.chief
+    clips = checked(_clips(trainer, train, args), train)
+    board = tf.summary.create_file_writer(str(args.run / "tensorboard")) if chief else tf.summary.create_noop_writer()
     bar = tqdm(
         desc=trainer.spec.name,
         initial=first * args.batch,
         total=steps * args.batch,
         unit=" pairs",
         unit_scale=True,
-        disable=None,
+        disable=None if chief else True,
     )
     with bar, board.as_default():
-        for done in range(first, steps):
-            if stop.signal:
-                manager.save(checkpoint_number=done)
-                print(f"stopped at step {done} of {steps}; the same command continues", file=sys.stderr)
-                return 0 if stop.signal == signal.SIGTERM else 130
-            clip = next(clips)
-            rate = learning_rate(done, steps, args.learning_rate, args.warmup)
-            trainer.train(clip["image"], clip["audio"], clip["group"], tf.constant(rate, tf.float32))
+        for done in range(first + 1, steps + 1):
+            rate = learning_rate(done - 1, steps, args.learning_rate, args.warmup)
+            stops = trainer.train(next(clips), rate, stop.asked())
             bar.update(args.batch)
-            if (done + 1) % every == 0 or done + 1 == steps:
-                row = trainer.record(validation, rate)
+            if done % every == 0 or done == steps:
+                row = trainer.record(rate, held_out.get("validation"))
                 for name, value in row.items():
                     if value is not None:
-                        tf.summary.scalar(name.replace("_", "/", 1), value, done + 1)
+                        tf.summary.scalar(name.replace("_", "/", 1), value, done)
                 board.flush()
-                bar.write(_described(row, steps), file=sys.stderr)
-            if (done + 1) % args.checkpoint_every == 0 or done + 1 == steps:
-                manager.save(checkpoint_number=done + 1)
+                if chief:
+                    bar.write(_described(row, steps), file=sys.stderr)
+            if chief and args.snapshot_every and done * args.batch % args.snapshot_every == 0:
+                metrics = {
+                    "steps": done,
+                    "clips": done * args.batch,
+                    "validation": trainer.evaluate(held_out["validation"]),
+                }
+                artifacts.save_snapshot(args.run, done * args.batch, trainer.model, metrics)
+            if chief and (any(stops) or done % args.checkpoint_every == 0 or done == steps):
+                trainer.save(manager)
+            if any(stops) and done < steps:
+                if chief:
+                    print(f"stopped at step {done} of {steps}; the same command continues", file=sys.stderr)
+                return 130 if stops[0] else 0
     return None
+
+
+def _clips(trainer: Trainer, train: Sequence[shards.Shard], args: argparse.Namespace) -> Iterable[Any]:
+    """This worker's part of each batch, for each of its replicas."""
+    found = trainer.devices
+
+    def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        clips = training_clips(
+            train,
+            trainer.spec,
+            args.seed,
+            args.batch,
+            trainer.step,
+            streams=args.streams or found.workers,
+            stream=found.worker if found.workers > 1 else None,
+            deterministic=args.deterministic,
+        )
+        return found.shared_out(clips.map(numbered_groups))
+
+    return found.strategy.distribute_datasets_from_function(dataset)
+
+
+def numbered_groups(clip: dict[str, Any]) -> dict[str, Any]:
+    """What a step takes, of clips; strings would go to no GPU, and to no other worker."""
+    group = tf.strings.to_hash_bucket_fast(clip["group"], 2**63 - 1)
+    return {"image": clip["image"], "audio": clip["audio"], "group": group}
 
 
 def _described(row: dict[str, float | None], steps: int) -> str:
@@ -192,40 +233,6 @@ def _summary(metrics: dict[str, Any]) -> str:
         else:
             parts.append(f"{split} AVC accuracy {result['accuracy']:.3f} on {result['pairs']} pairs")
     return "; ".join(parts) + " (chance 0.5)"
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Checked arguments, of which either `steps` or `epochs` is None."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.pretrain",
-        description="Learn sound embeddings from videos, by audio-visual correspondence. "
-        "The same command again continues a run that was stopped.",
-        formatter_class=HelpFormatter,
-    )
-    parser.add_argument("--preset", choices=list(PRESETS), default="edge-m", help="the model")
-    parser.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder written by prepare")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=positive_int, help=f"batches to train on (default: {STEPS})")
-    length.add_argument("--epochs", type=positive_int, help="passes over the data, instead of --steps")
-    parser.add_argument("--batch", type=positive_int, default=64, help="clips in a step, each of another video")
-    parser.add_argument("--negatives", type=positive_int, default=63, help="negative pairs of each clip, at most")
-    parser.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
-    parser.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")
-    parser.add_argument("--weight-decay", type=float, default=1e-5, help="L2, on kernels")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
-    parser.add_argument(
-        "--evaluate-every", type=positive_int, help="steps between evaluations (default: a 20th of all)"
-    )
-    parser.add_argument("--checkpoint-every", type=positive_int, default=100, help="steps between checkpoints")
-    args = parser.parse_args(arguments)
-    if args.batch < 2:
-        parser.error("--batch must be at least 2: negatives are made within a batch")
-    if not 0 <= args.weight_decay < math.inf:
-        parser.error(f"--weight-decay must be a number of at least 0, got {args.weight_decay}")
-    if args.steps is None and args.epochs is None:
-        args.steps = STEPS  # here and not as argparse's default, which would stand beside --epochs too
-    return args
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -43,7 +43,7 @@ class Tower:
         last = [layer for layer in tower.layers if re.fullmatch(r"(conv|relu)\d+", layer.name)][-1]
         self.units = int(last.output.shape[-1])
         self.layer = last.name
-        self._both = tf_keras.Model(tower.input, [tower.output, last.output])
+        self._both = tf_keras.Model(tower.input, [tower.outputs[0], last.output])
 
     def _outputs(self, clips: HeldOut, rows: NDArray[np.int64]) -> tuple[Any, Any]:
         if self.side == "image":
