@@ -20,7 +20,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, except those that say nothing."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default is None or action.default is False or action.default == []
+        silent = action.default is None or action.default == [] or action.nargs == 0  # nargs 0: a flag
         return action.help if silent else super()._get_help_string(action)
 
 

@@ -231,7 +231,9 @@ def _summary(metrics: dict[str, Any]) -> str:
         if result["accuracy"] is None:
             parts.append(f"{split}: fewer than two videos, no accuracy")
         else:
-            parts.append(f"{split} AVC accuracy {result['accuracy']:.3f} on {result['pairs']} pairs")
+            known = result["ceiling"] < 1
+            ceiling = f", of at most {result['ceiling']:.3f} by labels alone" if known else ""
+            parts.append(f"{split} AVC accuracy {result['accuracy']:.3f} on {result['pairs']} pairs{ceiling}")
     return "; ".join(parts) + " (chance 0.5)"
 
 

@@ -51,14 +51,9 @@ class Findings:
         return bool(self.run.arguments["data"]["sha256"] == self.data.digest)
 
     @property
-    def clips_seen(self) -> int | None:
-        """Of a snapshot: the training clips behind it."""
-        return getattr(self.run, "clips", None)
-
-    @property
     def folder(self) -> Path:
         """Where the weights and the metrics are: the run's directory, or a snapshot's in it."""
-        snapshot = f"snapshots/{self.clips_seen:09d}" if self.clips_seen is not None else ""
+        snapshot = f"snapshots/{self.run.clips:09d}" if self.run.clips is not None else ""
         return self.run.directory / snapshot
 
     @property
@@ -111,7 +106,7 @@ def gather(
     random = {side: inside.Tower(untrained, side, spec).activity(clips, "random") for side in SIDES}
     pairs = None
     if len(np.unique(clips.groups)) > 1:
-        probability = inside.probabilities(run.model, trained["image"].embeddings, trained["audio"].embeddings)
+        probability = inside.probabilities(run.model, trained["image"].joined, trained["audio"].joined)
         pairs = inside.by_label(probability, clips.groups, members)
     with tqdm(total=4, desc="maps", disable=None, leave=False) as bar:
 

@@ -31,6 +31,7 @@ class Activity(NamedTuple):
     """What a tower makes of n clips."""
 
     embeddings: Floats  # [n, d]
+    joined: Floats  # [n, d or channels]: what the fusion is given, which is the embedding unless a head comes between
     peaks: Floats  # [n, channels]
 
 
@@ -43,12 +44,13 @@ class Tower:
         last = [layer for layer in tower.layers if re.fullmatch(r"(conv|relu)\d+", layer.name)][-1]
         self.units = int(last.output.shape[-1])
         self.layer = last.name
-        self._both = tf_keras.Model(tower.input, [tower.outputs[0], last.output])
+        joined = model.get_layer("head")(tower.outputs[1]) if len(tower.outputs) > 1 else tower.outputs[0]
+        self._all = tf_keras.Model(tower.input, [tower.outputs[0], joined, last.output])
 
-    def _outputs(self, clips: HeldOut, rows: NDArray[np.int64]) -> tuple[Any, Any]:
+    def _outputs(self, clips: HeldOut, rows: NDArray[np.int64]) -> tuple[Any, Any, Any]:
         if self.side == "image":
-            return self._both(tf.constant(clips.images[rows]), training=False)
-        return self._both(correspondence.features(tf.constant(clips.audio[rows]), self.spec), training=False)
+            return self._all(tf.constant(clips.images[rows]), training=False)
+        return self._all(correspondence.features(tf.constant(clips.audio[rows]), self.spec), training=False)
 
     def activity(self, clips: HeldOut, description: str) -> Activity:
         """Embeddings and peaks of all clips."""
@@ -56,13 +58,13 @@ class Tower:
         starts = range(0, len(clips.names), BATCH)
         for start in tqdm(starts, f"{description} {self.side}", disable=None, leave=False):
             rows = np.arange(start, min(start + BATCH, len(clips.names)))
-            embeddings, maps = self._outputs(clips, rows)
-            parts.append((embeddings.numpy(), tf.reduce_max(maps, [1, 2]).numpy()))
+            embeddings, joined, maps = self._outputs(clips, rows)
+            parts.append((embeddings.numpy(), joined.numpy(), tf.reduce_max(maps, [1, 2]).numpy()))
         return Activity(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def maps(self, clips: HeldOut, rows: NDArray[np.int64], unit: int) -> Floats:
         """A unit's activation in some clips: [rows, time, frequency] or [rows, height, width]."""
-        return self._outputs(clips, rows)[1][..., unit].numpy()
+        return self._outputs(clips, rows)[2][..., unit].numpy()
 
     def centres(self, *shape: int) -> tuple[Floats, Floats]:
         """Where on the input, in [0, 1] of each axis, the cells of a map of this shape have the middle of their
@@ -76,7 +78,7 @@ class Tower:
 
 
 def probabilities(model: tf_keras.Model, image: Floats, sound: Floats) -> Floats:
-    """Probability that picture i and sound j belong together, for all pairs: [n, n]."""
+    """Probability that picture i and sound j, as joined, belong together, for all pairs: [n, n]."""
     fusion = model.get_layer("fusion")
     sounds = tf.constant(sound)
 

@@ -76,8 +76,8 @@ def page(findings: Findings) -> str:
         f'<section id="{name}"><h2>{title}</h2>{make(findings)}</section>' for name, title, make in SECTIONS
     )
     preset = text(findings.run.spec.name)
-    if findings.clips_seen is not None:
-        preset += f" after {findings.clips_seen:,} clips"
+    if findings.run.clips is not None:
+        preset += f" after {findings.run.clips:,} clips"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=f"{preset}: what it learned by audio-visual correspondence",
         heading=f"{preset}: what it learned from looking and listening",
