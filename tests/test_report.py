@@ -395,11 +395,11 @@ def test_units_are_chosen_one_for_each_label() -> None:
     peaks[:4, 0] = 1  # of bells alone; so is the next, which comes second for a label already shown
     peaks[:4, 1] = 1
     peaks[4:8, 2] = [3, 3, 3, 0]  # of dogs, mostly
-    chosen = inside.choose(inside.Activity(peaks, peaks), clips, 2, 3)
+    chosen = inside.choose(inside.Activity(peaks, peaks, peaks), clips, 2, 3)
     assert [(unit.number, unit.area) for unit in chosen] == [(0, 1.0), (2, pytest.approx(0.875))]
     assert chosen[0].rows.tolist() == [0, 1, 2]
-    assert [unit.number for unit in inside.choose(inside.Activity(peaks, peaks), clips, 9, 3)] == [0, 2, 1]
-    dead = inside.choose(inside.Activity(peaks, peaks), clips, 2, 3, (3,))
+    assert [unit.number for unit in inside.choose(inside.Activity(peaks, peaks, peaks), clips, 9, 3)] == [0, 2, 1]
+    dead = inside.choose(inside.Activity(peaks, peaks, peaks), clips, 2, 3, (3,))
     assert (dead[0].number, dead[0].rows.tolist()) == (3, [])
 
 
