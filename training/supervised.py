@@ -1,0 +1,220 @@
+"""Train the towers on labels instead of correspondence: the supervised controls of the L3-Net paper.
+
+    python -m training.supervised --preset l3-net --data SHARDS --run DIR
+
+Arandjelovic & Zisserman 2017, section 4.2, compare L3-Net with networks that were told what is seen and heard:
+
+- Direct combination: the audio and the image network are each trained as classifiers, by themselves, on the labels of
+  the videos. How far a picture and a sound correspond is the scalar product of the two networks' class posteriors;
+  they are said to correspond above a threshold. Here the threshold is the one with the best accuracy on pairs of the
+  validation split. It is fixed before any pair of the test split is looked at.
+- Supervised pretraining: the towers of those classifiers, joined by a fusion that is trained on correspondence:
+  `python -m training.pretrain --init RUN --freeze-towers` with the run directory that this command leaves. Without
+  --freeze-towers the towers are trained on as well.
+
+A classifier is the preset's tower with a head of two fully connected layers: `spec.fusion` units with ReLU, and the
+classes. Labels are those of the source video; a video of several labels has each as a target with equal share, and
+one without any is not trained on. The two networks share no weight, so training both in one step is training each by
+itself. The same command again continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from l3edge.spec import PRESETS, Spec
+
+from . import artifacts, direct_combination, pairs, shards
+from .backend import tf, tf_keras
+from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from .correspondence import learning_rate
+from .label_networks import Classifiers, Labels, class_accuracy, training_clips
+from .small import small
+
+_FREE = ("run", "data", "checkpoint_every")  # may differ when a run is continued
+
+
+def _start(directory: Path, spec: Spec, document: dict[str, Any]) -> None:
+    """Create the run directory, or check that it was started by the same command on the same data."""
+    path = directory / "arguments.json"
+    if not path.is_file():
+        if directory.exists() and any(directory.iterdir()):
+            raise TrainingError(f"{directory} is not empty and not a run directory; give another --run")
+        directory.mkdir(parents=True, exist_ok=True)
+        artifacts.write_json(directory / "spec.json", spec.to_json())
+        artifacts.write_json(path, document)
+        return
+    before = artifacts.read_json(path)
+    old, new = (
+        {name: value for name, value in either["arguments"].items() if name not in _FREE}
+        for either in (before, document)
+    )
+    differing = [
+        f"{name} was {old.get(name)}, now {new.get(name)}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    if before["data"]["sha256"] != document["data"]["sha256"]:
+        differing.append("the data had other content")
+    if differing:
+        raise TrainingError(
+            f"the run in {directory} was started differently: {'; '.join(differing)}. Give the same arguments to "
+            "continue it, or another --run to begin anew"
+        )
+
+
+def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace, manager: Any) -> None:
+    """Go on to the last step. Ctrl-C and SIGTERM leave a checkpoint."""
+    first = int(classifiers.step)
+    clips = iter(training_clips(data, "train", classifiers.spec, args.seed, args.batch, first))
+    every = max(1, args.steps // 20)
+    losses: list[float] = []
+    bar = tqdm(desc=f"{classifiers.spec.name}, labels", initial=first, total=args.steps, unit=" steps", disable=None)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        with bar:
+            for done in range(first, args.steps):
+                clip = next(clips)
+                rate = learning_rate(done, args.steps, args.learning_rate, args.warmup)
+                targets = labels.targets(clip["group"].numpy())
+                losses.append(
+                    float(classifiers.train(clip["image"], clip["audio"], targets, tf.constant(rate, tf.float32)))
+                )
+                if not np.isfinite(losses[-1]):
+                    raise TrainingError(f"the loss is {losses[-1]} at step {done + 1}; lower --learning-rate")
+                bar.update()
+                if (done + 1) % every == 0 or done + 1 == args.steps:
+                    row = {"step": done + 1, "learning_rate": rate, "train_loss": float(np.mean(losses))}
+                    classifiers.history.assign(json.dumps([*json.loads(classifiers.history.numpy()), row]))
+                    losses.clear()
+                if (done + 1) % args.checkpoint_every == 0 or done + 1 == args.steps:
+                    manager.save(checkpoint_number=done + 1)
+    except (KeyboardInterrupt, SystemExit):
+        manager.save(checkpoint_number=int(classifiers.step))
+        print(f"stopped at step {int(classifiers.step)} of {args.steps}; the same command continues", file=sys.stderr)
+        raise
+
+
+def _finish(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate and write what makes the directory a finished run; the threshold is the validation split's."""
+    history = json.loads(classifiers.history.numpy())
+    metrics: dict[str, Any] = {
+        "task": "labels",
+        "labels": labels.names,
+        "steps": args.steps,
+        "clips": args.steps * args.batch,
+        "train": history[-1],
+        "threshold": None,
+    }
+    for split in ("validation", "test"):
+        clips = pairs.evaluation_clips(shards.load(data, split), classifiers.spec)
+        result: dict[str, Any] = dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels"))
+        if len(clips.other):
+            scores = direct_combination.scores(classifiers.posteriors(clips.images, clips.audio), clips)
+            if split == "validation":
+                metrics["threshold"] = direct_combination.best_threshold(*scores)
+            if metrics["threshold"] is not None:
+                result = direct_combination.judged(*scores, metrics["threshold"], clips.same_label)
+        metrics[split] = {
+            **result,
+            "class_accuracy": class_accuracy(classifiers, data, split, labels, args.batch),
+        }
+    artifacts.save_weights(args.run / "weights.npz", classifiers.model)
+    content = io.BytesIO()
+    heads = {
+        f"{name}/{variable.name.split(':')[0]}": variable.numpy()
+        for name, head in classifiers.heads.items()
+        for variable in head.weights
+    }
+    np.savez(content, **heads)
+    artifacts.write(args.run / "heads.npz", content.getvalue())
+    table = io.StringIO()
+    rows = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(history)
+    artifacts.write(args.run / "history.csv", table.getvalue())
+    artifacts.write_json(args.run / "metrics.json", metrics)
+    return metrics
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    parts = []
+    for split in ("validation", "test"):
+        result = metrics[split]
+        if result["accuracy"] is not None:
+            parts.append(f"{split} AVC accuracy by direct combination {result['accuracy']:.3f}")
+        if result["class_accuracy"]:
+            own = ", ".join(f"{name} {value:.3f}" for name, value in result["class_accuracy"].items())
+            parts.append(f"{split} class accuracy: {own} (chance {1 / len(metrics['labels']):.3f})")
+    return "; ".join(parts) or "no held-out videos, no accuracy"
+
+
+def supervise(args: argparse.Namespace) -> int:
+    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
+    data = shards.open_data(args.data)
+    statistics = data.statistics
+    if statistics["sample_rate"] != spec.sample_rate:
+        raise TrainingError(
+            f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
+            f"videos with --sample-rate {spec.sample_rate}"
+        )
+    document = {
+        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
+        "data": {"path": str(args.data.resolve()), "sha256": data.digest, "videos": statistics["verdicts"]["kept"]},
+        **artifacts.environment(),
+    }
+    _start(args.run, spec, document)
+    if (args.run / "metrics.json").is_file():
+        print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
+        return 0
+    labels = Labels(data)
+    tf_keras.utils.set_random_seed(args.seed)
+    tf.config.experimental.enable_op_determinism()
+    classifiers = Classifiers(spec, len(labels.names), args.weight_decay)
+    manager = tf.train.CheckpointManager(classifiers.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
+    if manager.latest_checkpoint:
+        classifiers.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        print(f"continuing at step {int(classifiers.step)} of {args.steps}", file=sys.stderr)
+    _train(classifiers, data, labels, args, manager)
+    print(f"{args.run}: {_summary(_finish(classifiers, data, labels, args))}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; their names and meanings are those of training.pretrain."""
+    made = argparse.ArgumentParser(
+        prog="python -m training.supervised",
+        description="Train a preset's towers as classifiers of the videos' labels, and judge correspondence by them: "
+        "the supervised controls of the L3-Net paper. The same command again continues a run that was stopped.",
+        formatter_class=HelpFormatter,
+    )
+    made.add_argument("--preset", choices=list(PRESETS), default="edge-m", help="the model")
+    made.add_argument("--small", action="store_true", help="its small version: narrow towers, small pictures")
+    made.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder written by prepare")
+    made.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
+    made.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")
+    made.add_argument("--batch", type=positive_int, default=64, help="clips in a step")
+    made.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
+    made.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")
+    made.add_argument("--weight-decay", type=positive_float, default=1e-5, help="L2, on kernels")
+    made.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    made.add_argument("--checkpoint-every", type=positive_int, default=100, help="steps between checkpoints")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return supervise(parser().parse_args(arguments))
+
+
+if __name__ == "__main__":
+    run(main)
