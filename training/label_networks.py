@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from l3edge.spec import Spec
 
-from . import network, pairs, shards
+from . import network, shards
 from .backend import tf, tf_keras
 from .cli import TrainingError
 from .correspondence import features
+from .input import read, training_clips
 
 TOWERS = ("audio", "image")
 _CHECKED = 400  # clips, at least, that class accuracy is counted on
@@ -30,9 +31,10 @@ class Labels:
         found: dict[str, dict[bytes, set[str]]] = {split: {} for split in ("train", "validation", "test")}
         for split, groups in found.items():
             files = data.split(split)
-            records = tf.data.TFRecordDataset([str(file.path) for file in files]) if files else []
-            for record in tqdm(records, f"labels of {split}", sum(f.records for f in files), disable=None, leave=False):
-                fields = shards.parse(record)
+            count = sum(file.records for file in files)
+            records = tqdm(read(files, range(count)), f"labels of {split}", count, disable=None, leave=False)
+            for record in records:
+                fields = shards.fields(record)
                 labels = {label.decode(errors="replace") for label in fields["labels"].numpy()}
                 groups.setdefault(fields["group"].numpy(), set()).update(labels)
         self.names = sorted({label for labels in found["train"].values() for label in labels})
@@ -109,11 +111,6 @@ class Classifiers:
         return {name: np.concatenate([part[name].numpy() for part in parts]) for name in TOWERS}
 
 
-def training_clips(data: shards.Data, split: str, spec: Spec, seed: int, batch: int, first_step: int = 0) -> Any:
-    """Endless batches of a split, augmented, from a step on: `pairs.training_clips`."""
-    return pairs.training_clips(shards.load(data, split), spec, seed, batch, first_step)
-
-
 def class_accuracy(
     classifiers: Classifiers, data: shards.Data, split: str, labels: Labels, batch: int
 ) -> dict[str, float] | None:
@@ -121,7 +118,7 @@ def class_accuracy(
     if not sum(shard.records for shard in data.split(split)):
         return None
     hits, count = dict.fromkeys(TOWERS, 0.0), 0.0
-    for clip in training_clips(data, split, classifiers.spec, 0, batch).take(-(-_CHECKED // batch)):
+    for clip in training_clips(data.split(split), classifiers.spec, 0, batch).take(-(-_CHECKED // batch)):
         targets = labels.targets(clip["group"].numpy())
         for name, own in classifiers.posteriors(clip["image"], clip["audio"]).items():
             hits[name] += float((targets[np.arange(len(own)), own.argmax(1)] > 0).sum())

@@ -34,11 +34,12 @@ from tqdm import tqdm
 
 from l3edge.spec import PRESETS, Spec
 
-from . import artifacts, direct_combination, pairs, shards
+from . import artifacts, direct_combination, shards
 from .backend import tf, tf_keras
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from .correspondence import learning_rate
-from .label_networks import Classifiers, Labels, class_accuracy, training_clips
+from .input import checked, evaluation_clips, training_clips
+from .label_networks import Classifiers, Labels, class_accuracy
 from .small import small
 
 _FREE = ("run", "data", "checkpoint_every")  # may differ when a run is continued
@@ -75,8 +76,8 @@ def _start(directory: Path, spec: Spec, document: dict[str, Any]) -> None:
 
 def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace, manager: Any) -> None:
     """Go on to the last step. Ctrl-C and SIGTERM leave a checkpoint."""
-    first = int(classifiers.step)
-    clips = iter(training_clips(data, "train", classifiers.spec, args.seed, args.batch, first))
+    first, train = int(classifiers.step), data.split("train")
+    clips = checked(training_clips(train, classifiers.spec, args.seed, args.batch, first), train)
     every = max(1, args.steps // 20)
     losses: list[float] = []
     bar = tqdm(desc=f"{classifiers.spec.name}, labels", initial=first, total=args.steps, unit=" steps", disable=None)
@@ -117,7 +118,7 @@ def _finish(classifiers: Classifiers, data: shards.Data, labels: Labels, args: a
         "threshold": None,
     }
     for split in ("validation", "test"):
-        clips = pairs.evaluation_clips(shards.load(data, split), classifiers.spec)
+        clips = evaluation_clips(data.split(split), classifiers.spec)
         result: dict[str, Any] = dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels"))
         if len(clips.other):
             scores = direct_combination.scores(classifiers.posteriors(clips.images, clips.audio), clips)
