@@ -14,7 +14,8 @@ from export import __main__ as command
 from export import contract
 from l3edge.layers import l3_stack
 from l3edge.spec import PRESETS, ImageTower
-from training import prepare, pretrain, synthesize
+from training import network, prepare, pretrain, synthesize
+from training.small import small
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,54 @@ def test_shards_at_another_rate_are_refused_with_what_to_do(shards: Path, tmp_pa
 
 def test_full_width_l3_net_is_a_network_of_the_paper() -> None:
     assert PRESETS["l3-net"].layers == l3_stack((64, 128, 256, 512), "same")
+
+
+# Parameters of the deployed tower: 3x3 kernels of 1-8-8-16-16-32-32-64-64 and 240 biases, 73,224 + 240. Of all that is
+# trained: both towers' kernels (the picture has three channels), four numbers a filter for batch normalisation (but for
+# OpenL3's last convolution, which has a bias instead), and the fusion, 128 x 128 + 128 + 128 x 2 + 2.
+@pytest.mark.parametrize(
+    ("name", "deployed", "trained"),
+    [
+        ("edge-s", 73_464, 165_282),
+        ("edge-m", 73_464, 165_282),
+        ("edge-l", 73_464, 165_282),
+        ("l3-net", 73_464, 165_282),
+        ("openl3-linear", 73_464, 165_090),
+        ("openl3-mel128", 73_464, 165_090),
+        ("openl3-mel256", 73_464, 165_090),
+    ],
+)
+def test_small_presets(name: str, deployed: int, trained: int) -> None:
+    """Narrow towers and a small picture; all that an experiment compares is the preset's."""
+    spec, full, filters = small(PRESETS[name]), PRESETS[name], (8, 16, 32, 64)
+    assert spec.name == f"{name}-small"
+    assert [layer.filters for layer in spec.convolutions] == [count for count in filters for _ in range(2)]
+    assert spec.image == ImageTower(48, filters)
+    assert spec.parameters == deployed
+    assert network.avc_model(spec).count_params() == trained
+    assert spec.embedding_size == filters[-1]
+    for field in ("front_end", "window", "hop", "streaming", "embedding", "frames_used", "receptive_field"):
+        assert getattr(spec, field) == getattr(full, field)
+    assert [shape[:2] for shape in spec.shapes(spec.frames_used)] == [s[:2] for s in full.shapes(full.frames_used)]
+    assert l3edge.Spec.from_json(spec.to_json()) == spec
+
+
+def test_there_is_a_small_version_of_every_preset() -> None:
+    assert {small(spec).name for spec in PRESETS.values()} == {f"{name}-small" for name in PRESETS}
+
+
+def test_a_small_edge_run_is_exported(tmp_path: Path) -> None:
+    """It streams, as its preset does."""
+    folder = tmp_path / "v"
+    synthesize.main(["--out", str(folder), "--count", "8", "--seed", "3", "--seconds", "2", "--kinds", "bell,dog"])
+    prepare.main([str(folder), "--out", str(tmp_path / "s")])
+    run, output = tmp_path / "run", tmp_path / "m.tflite"
+    arguments = ["--preset", "edge-m", "--small", "--data", str(tmp_path / "s"), "--run", str(run)]
+    assert pretrain.main([*arguments, "--steps", "2", "--batch", "4"]) == 0
+    command.export(command.parser().parse_args([str(run), "--output", str(output), "--recipe", "float32"]))
+    model = l3edge.load(output)
+    assert model.spec == small(PRESETS["edge-m"])
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
+    values, _ = model.embed(audio, 16_000)
+    pushed, _ = model.stream(16_000).push(audio)
+    assert values[: len(pushed)].tobytes() == pushed.tobytes()

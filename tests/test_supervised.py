@@ -1,0 +1,134 @@
+"""Towers trained on labels: what they learn, what the run directory is good for, and where the threshold comes from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
+pytest.importorskip("av", reason="PyAV is not in the device environment")
+
+import l3edge
+from training import direct_combination, prepare, pretrain, supervised, synthesize
+from training.artifacts import load_run
+from training.pairs import Clips
+
+OPTIONS = ["--preset", "edge-s", "--small", "--batch", "12", "--learning-rate", "1e-2", "--warmup", "5"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 short videos of two kinds that look and sound unlike."""
+    folder = tmp_path_factory.mktemp("supervised")
+    made = ["--count", "48", "--seed", "1", "--seconds", "2", "--size", "48", "--kinds", "drum,rain", "--jobs", "1"]
+    synthesize.main(["--out", str(folder / "v"), *made])
+    prepare.main([str(folder / "v"), "--out", str(folder / "s"), "--frame-size", "48"])
+    return folder / "s"
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "direct"
+    assert supervised.main([*OPTIONS, "--data", str(shards), "--run", str(folder), "--steps", "40"]) == 0
+    return folder
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_towers_learn_labels(run: Path) -> None:
+    result = metrics(run)
+    assert result["labels"] == ["drum", "rain"]
+    for split in ("validation", "test"):
+        assert result[split]["class_accuracy"]["audio"] > 0.8  # chance: 0.5
+        assert result[split]["class_accuracy"]["image"] > 0.65
+    assert result["test"]["accuracy"] == (result["test"]["positives"] + result["test"]["negatives"]) / 2
+
+
+def test_its_towers_can_be_joined_by_a_fusion(run: Path, shards: Path, tmp_path: Path) -> None:
+    """Supervised pretraining: correspondence trains what joins the towers, and leaves them as they were."""
+    arguments = [*OPTIONS, "--data", str(shards), "--run", str(tmp_path / "joined"), "--steps", "2"]
+    assert pretrain.main([*arguments, "--init", str(run), "--freeze-towers"]) == 0
+    direct, joined = load_run(run), load_run(tmp_path / "joined")
+    for before, after in zip(direct.audio_tower.weights, joined.audio_tower.weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+    fusions = [r.model.get_layer("fusion").get_weights() for r in (direct, joined)]
+    assert any((before != after).any() for before, after in zip(*fusions, strict=True))
+
+
+def test_the_threshold_never_sees_the_test_split(run: Path, shards: Path, tmp_path: Path) -> None:
+    """The same data but for the test split, of which nothing but the test figures may depend."""
+    other = tmp_path / "other"
+    shutil.copytree(shards, other)
+    statistics = json.loads((other / "statistics.json").read_text())
+    for part in ("shards", "splits"):
+        statistics[part]["test"] = statistics[part]["train"]
+    (other / "statistics.json").write_text(json.dumps(statistics))
+    folder = tmp_path / "run"
+    assert supervised.main([*OPTIONS, "--data", str(other), "--run", str(folder), "--steps", "40"]) == 0
+    before, after = metrics(run), metrics(folder)
+    assert after["threshold"] == before["threshold"] is not None
+    assert after["validation"] == before["validation"]
+    assert after["test"]["pairs"] != before["test"]["pairs"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*OPTIONS, "--data", str(shards), "--run", str(tmp_path / "r"), "--steps", "40"]
+    rates = supervised.learning_rate
+
+    def interrupted(step: int, *others: Any) -> float:
+        if step == 7:
+            raise KeyboardInterrupt
+        return rates(step, *others)
+
+    monkeypatch.setattr(supervised, "learning_rate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        supervised.main(arguments)
+    monkeypatch.undo()
+    with pytest.raises(l3edge.Error, match="seed was 0, now 1"):
+        supervised.main([*arguments, "--seed", "1"])
+    assert supervised.main(arguments) == 0
+    for name in ("weights.npz", "heads.npz"):
+        with np.load(run / name) as whole, np.load(tmp_path / "r" / name) as gone_on:
+            for key in whole.files:
+                np.testing.assert_array_equal(whole[key], gone_on[key])
+
+
+def test_videos_without_labels_are_refused(shards: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for path in sorted((shards.parent / "v").glob("*.mp4"))[:4]:
+        shutil.copy(path, videos / f"{path.name.split('-')[0]}.mp4")
+    prepare.main([str(videos), "--out", str(tmp_path / "s"), "--frame-size", "48"])
+    with pytest.raises(l3edge.Error, match="from a manifest with labels"):
+        supervised.main([*OPTIONS, "--data", str(tmp_path / "s"), "--run", str(tmp_path / "r"), "--steps", "2"])
+
+
+def test_scores_and_threshold() -> None:
+    """By hand: three clips, whose pictures are told right and whose last sound is told wrong."""
+    image = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
+    audio = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75]], np.float32)
+    clips = Clips(None, None, np.array([1, 0, 1]), np.array([False, False, True]))
+    positive, negative = direct_combination.scores({"image": image, "audio": audio}, clips)
+    assert positive.tolist() == [0.75, 0.75, 0.25]
+    assert negative.tolist() == [0.25, 0.25, 0.25]
+    threshold = direct_combination.best_threshold(positive, negative)
+    assert threshold == 0.5
+    result = direct_combination.judged(positive, negative, threshold, clips.same_label)
+    assert result["positives"] == pytest.approx(2 / 3)
+    assert result["negatives"] == 1
+    assert result["accuracy"] == result["other_labels"] == pytest.approx(5 / 6)
+
+
+def test_the_threshold_can_call_all_pairs_one_thing() -> None:
+    ones, some = np.array([0.5, 0.5, 0.9]), np.array([0.7])
+    assert direct_combination.best_threshold(ones, some) < 0.5
+    assert direct_combination.best_threshold(some, ones) > 0.9
