@@ -18,7 +18,7 @@ from training import direct_combination, prepare, pretrain, supervised, synthesi
 from training.artifacts import load_run
 from training.pairs import Clips
 
-OPTIONS = ["--preset", "edge-s", "--small", "--batch", "12", "--learning-rate", "1e-2", "--warmup", "5"]
+OPTIONS = "--preset edge-s --small --batch 12 --steps 30 --learning-rate 1e-2 --warmup 5".split()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "direct"
-    assert supervised.main([*OPTIONS, "--data", str(shards), "--run", str(folder), "--steps", "40"]) == 0
+    assert supervised.main([*OPTIONS, "--data", str(shards), "--run", str(folder)]) == 0
     return folder
 
 
@@ -62,26 +62,17 @@ def test_its_towers_can_be_joined_by_a_fusion(run: Path, shards: Path, tmp_path:
     assert any((before != after).any() for before, after in zip(*fusions, strict=True))
 
 
-def test_the_threshold_never_sees_the_test_split(run: Path, shards: Path, tmp_path: Path) -> None:
-    """The same data but for the test split, of which nothing but the test figures may depend."""
-    other = tmp_path / "other"
-    shutil.copytree(shards, other)
-    statistics = json.loads((other / "statistics.json").read_text())
+@pytest.fixture(scope="module")
+def other(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on the same data but for the test split, interrupted at step 7 and gone on with."""
+    data = tmp_path_factory.mktemp("other") / "s"
+    shutil.copytree(shards, data)
+    statistics = json.loads((data / "statistics.json").read_text())
     for part in ("shards", "splits"):
         statistics[part]["test"] = statistics[part]["train"]
-    (other / "statistics.json").write_text(json.dumps(statistics))
-    folder = tmp_path / "run"
-    assert supervised.main([*OPTIONS, "--data", str(other), "--run", str(folder), "--steps", "40"]) == 0
-    before, after = metrics(run), metrics(folder)
-    assert after["threshold"] == before["threshold"] is not None
-    assert after["validation"] == before["validation"]
-    assert after["test"]["pairs"] != before["test"]["pairs"]
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights(
-    run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = [*OPTIONS, "--data", str(shards), "--run", str(tmp_path / "r"), "--steps", "40"]
+    (data / "statistics.json").write_text(json.dumps(statistics))
+    folder = data.parent / "run"
+    arguments = [*OPTIONS, "--data", str(data), "--run", str(folder)]
     rates = supervised.learning_rate
 
     def interrupted(step: int, *others: Any) -> float:
@@ -89,17 +80,28 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
         return rates(step, *others)
 
-    monkeypatch.setattr(supervised, "learning_rate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(supervised, "learning_rate", interrupted)
         supervised.main(arguments)
-    monkeypatch.undo()
     with pytest.raises(l3edge.Error, match="seed was 0, now 1"):
         supervised.main([*arguments, "--seed", "1"])
     assert supervised.main(arguments) == 0
+    return folder
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(run: Path, other: Path) -> None:
     for name in ("weights.npz", "heads.npz"):
-        with np.load(run / name) as whole, np.load(tmp_path / "r" / name) as gone_on:
+        with np.load(run / name) as whole, np.load(other / name) as gone_on:
             for key in whole.files:
                 np.testing.assert_array_equal(whole[key], gone_on[key])
+
+
+def test_the_threshold_never_sees_the_test_split(run: Path, other: Path) -> None:
+    """Where nothing but the test split differs, nothing but the test figures may."""
+    before, after = metrics(run), metrics(other)
+    assert after["threshold"] == before["threshold"] is not None
+    assert after["validation"] == before["validation"]
+    assert after["test"]["pairs"] != before["test"]["pairs"]
 
 
 def test_videos_without_labels_are_refused(shards: Path, tmp_path: Path) -> None:
