@@ -92,6 +92,21 @@ EXPERIMENTS = {
         "Amount of training",
         "One run a seed, probed on its way; 0 clips are its random weights. Correspondence: on validation videos.",
         "training clips",
+        {"amount": "amount"},
+        experiment_rows.amount,
+        ({"text": "more training helps, with little gain beyond 40 million pairs", "source": "Cramer et al. 2019"},),
+        (
+            "The learning rate falls over the run, so an earlier model had the higher one: a shorter run of as many "
+            "clips may do better.",
+        ),
+        baseline=False,
+    ),
+    "controls": Experiment(
+        "Controls of L3-Net",
+        "Direct combination: two classifiers trained on labels, correspondence by the scalar product of their "
+        "posteriors above a threshold that was chosen on validation videos. Pretraining: their towers, joined by a "
+        "fusion that was trained on correspondence.",
+        "network",
         _CONTROLS,
         experiment_rows.controls,
         (
