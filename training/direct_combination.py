@@ -1,6 +1,6 @@
 """Correspondence from two classifiers: the scalar product of their class posteriors, and a threshold.
 
-The supervised direct combination of Arandjelovic & Zisserman 2017, section 4.2.
+After the supervised direct combination of Arandjelovic & Zisserman 2017; `training.supervised` says how closely.
 """
 
 from __future__ import annotations

@@ -102,7 +102,9 @@ def _panel(axes: Axes, document: dict[str, Any], column: dict[str, Any]) -> None
                 )
     axes.axvline(column["chance"], color="black", linestyle=":", linewidth=1)
     axes.annotate("chance", (column["chance"], 0.62), ha="left", fontsize=8, xytext=(3, 0), textcoords="offset points")
-    axes.set_xlim(max(0.0, column["chance"] - 0.08), 1.1)
+    low = max(0.0, column["chance"] - 0.08)
+    axes.set_xlim(low, 1.1)  # room for what is written at 100 %
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick < 1.01])
     axes.set_ylim(-len(rows) + 0.3, 0.8)
     axes.set_yticks([-number for number in range(len(rows))], [row["label"] for row in rows])
     axes.tick_params(axis="y", length=0, labelleft=column is document["columns"][0])

@@ -2,7 +2,7 @@
 
     python -m training.supervised --preset l3-net --data SHARDS --run DIR
 
-Arandjelovic & Zisserman 2017, section 4.2, compare L3-Net with networks that were told what is seen and heard:
+Arandjelovic & Zisserman 2017 compare L3-Net with networks that were told what is seen and heard:
 
 - Direct combination: the audio and the image network are each trained as classifiers, by themselves, on the labels of
   the videos. How far a picture and a sound correspond is the scalar product of the two networks' class posteriors;
@@ -11,6 +11,9 @@ Arandjelovic & Zisserman 2017, section 4.2, compare L3-Net with networks that we
 - Supervised pretraining: the towers of those classifiers, joined by a fusion that is trained on correspondence:
   `python -m training.pretrain --init RUN --freeze-towers` with the run directory that this command leaves. Without
   --freeze-towers the towers are trained on as well.
+
+The names of the controls and their accuracies are the paper's. How it combines the posteriors and chooses the threshold,
+and whether it trains the pretrained towers on, was not looked up in its text but reconstructed: compare with care.
 
 A classifier is the preset's tower with a head of two fully connected layers: `spec.fusion` units with ReLU, and the
 classes. Labels are those of the source video; a video of several labels has each as a target with equal share, and

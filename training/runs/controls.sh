@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The controls of L3-Net (Arandjelovic & Zisserman 2017, section 4.2): random weights; two classifiers trained on labels,
-# combined directly; the same towers, joined by a fusion trained on correspondence; and correspondence alone. Its table:
-# AVC accuracy and downstream accuracy of each. The videos need labels.
+# The controls of L3-Net (Arandjelovic & Zisserman 2017): random weights; two classifiers trained on labels, combined
+# directly; the same towers, joined by a fusion trained on correspondence; and correspondence alone. Its table: AVC
+# accuracy and downstream accuracy of each. The videos need labels. training/supervised.py says what is reconstructed.
 #
 # Arguments and environment: training/runs/experiment.sh; FINE_TUNE=1 trains the pretrained towers on, too.
 PRESET=${PRESET:-l3-net}
