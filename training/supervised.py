@@ -12,7 +12,7 @@ Arandjelovic & Zisserman 2017 compare L3-Net with networks that were told what i
   `python -m training.pretrain --init RUN --freeze-towers` with the run directory that this command leaves. Without
   --freeze-towers the towers are trained on as well.
 
-The names of the controls and their accuracies are the paper's. How it combines the posteriors and chooses the threshold,
+The names of the controls and their accuracies are the paper's. How it combines the posteriors, chooses the threshold,
 and whether it trains the pretrained towers on, was not looked up in its text but reconstructed: compare with care.
 
 A classifier is the preset's tower with a head of two fully connected layers: `spec.fusion` units with ReLU, and the
