@@ -137,7 +137,8 @@ def _curve(axes: Axes, document: dict[str, Any], column: dict[str, Any]) -> None
     axes.axhline(column["chance"], color="black", linestyle=":", linewidth=1)
     axes.annotate("chance", (max(clips), column["chance"]), xytext=(0, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="training clips", title=column["title"])
-    axes.set_xlim(0, max(clips) * 1.12)
+    axes.set_xlim(-0.04 * max(clips), max(clips) * 1.12)
+    axes.margins(y=0.15)
     axes.yaxis.set_major_formatter(lambda y, _: f"{y * 100:.0f} %")
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
