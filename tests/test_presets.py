@@ -74,7 +74,8 @@ def test_full_width_l3_net_is_a_network_of_the_paper() -> None:
 
 # Parameters of the deployed tower: 3x3 kernels of 1-8-8-16-16-32-32-64-64 and 240 biases, 73,224 + 240. Of all that is
 # trained: both towers' kernels (the picture has three channels), four numbers a filter for batch normalisation (but for
-# OpenL3's last convolution, which has a bias instead), and the fusion, 128 x 128 + 128 + 128 x 2 + 2.
+# OpenL3's last convolution, which has a bias instead, and whose embedding is normalised on its way to the fusion: 64 + 256),
+# and the fusion, 128 x 128 + 128 + 128 x 2 + 2.
 @pytest.mark.parametrize(
     ("name", "deployed", "trained"),
     [
@@ -82,9 +83,9 @@ def test_full_width_l3_net_is_a_network_of_the_paper() -> None:
         ("edge-m", 73_464, 165_282),
         ("edge-l", 73_464, 165_282),
         ("l3-net", 73_464, 165_282),
-        ("openl3-linear", 73_464, 165_090),
-        ("openl3-mel128", 73_464, 165_090),
-        ("openl3-mel256", 73_464, 165_090),
+        ("openl3-linear", 73_464, 165_346),
+        ("openl3-mel128", 73_464, 165_346),
+        ("openl3-mel256", 73_464, 165_346),
     ],
 )
 def test_small_presets(name: str, deployed: int, trained: int) -> None:
