@@ -74,7 +74,7 @@ def test_full_width_l3_net_is_a_network_of_the_paper() -> None:
 
 # Parameters of the deployed tower: 3x3 kernels of 1-8-8-16-16-32-32-64-64 and 240 biases, 73,224 + 240. Of all that is
 # trained: both towers' kernels (the picture has three channels), four numbers a filter for batch normalisation (but for
-# OpenL3's last convolution, which has a bias instead, and whose embedding is normalised on its way to the fusion: 64 + 256),
+# OpenL3's last convolution, which has a bias instead, and whose embedding is normalised before the fusion: 64 + 256),
 # and the fusion, 128 x 128 + 128 + 128 x 2 + 2.
 @pytest.mark.parametrize(
     ("name", "deployed", "trained"),
