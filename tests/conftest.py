@@ -13,7 +13,7 @@ import l3edge
 from l3edge import engine
 
 # To explain a failure hypothesis traces every line that runs, which with TensorFlow takes several times the test.
-settings.register_profile("untraced", phases=[phase for phase in Phase if phase is not Phase.explain])
+settings.register_profile("untraced", phases=[phase for phase in Phase if phase is not Phase.explain], deadline=None)
 settings.load_profile("untraced")
 
 DATA = Path(__file__).parent / "data"

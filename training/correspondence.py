@@ -22,6 +22,9 @@ from .cli import TrainingError
 from .devices import Devices, find
 from .tf_ops import TF_OPS
 
+# What an evaluation says.
+MEASURES = ("pairs", "loss", "accuracy", "positives", "negatives", "other_labels", "ceiling")
+
 
 def features(audio: Any, spec: Spec) -> Any:
     """float32 [n, window] -> the audio tower's input, float32 [n, frames_used, bins, 1]."""
@@ -194,7 +197,7 @@ class Trainer:
         """Half the pairs positive, half negative; all None where one video makes negatives impossible."""
         n = len(clips.other)
         if not n:
-            return dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels", "ceiling"))
+            return dict.fromkeys(MEASURES)
         self.pull()
         parts = [
             self._embed_for_evaluation(clips.images[i : i + batch], clips.audio[i : i + batch])

@@ -45,4 +45,5 @@ def judged(positive: Scores, negative: Scores, threshold: float, same_label: NDA
         "positives": hits,
         "negatives": float(rejections.mean()),
         "other_labels": (hits + float(others.mean() if len(others) else 0)) / 2,
+        "ceiling": 1 - float(np.mean(same_label)) / 2,
     }

@@ -35,46 +35,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from l3edge.spec import PRESETS, Spec
+from l3edge.spec import PRESETS
 
-from . import artifacts, direct_combination, shards
+from . import arguments, artifacts, direct_combination, shards
 from .backend import tf, tf_keras
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
-from .correspondence import learning_rate
+from .correspondence import MEASURES, learning_rate
 from .input import checked, evaluation_clips, training_clips
 from .label_networks import Classifiers, Labels, class_accuracy
 from .small import small
-
-_FREE = ("run", "data", "checkpoint_every")  # may differ when a run is continued
-
-
-def _start(directory: Path, spec: Spec, document: dict[str, Any]) -> None:
-    """Create the run directory, or check that it was started by the same command on the same data."""
-    path = directory / "arguments.json"
-    if not path.is_file():
-        if directory.exists() and any(directory.iterdir()):
-            raise TrainingError(f"{directory} is not empty and not a run directory; give another --run")
-        directory.mkdir(parents=True, exist_ok=True)
-        artifacts.write_json(directory / "spec.json", spec.to_json())
-        artifacts.write_json(path, document)
-        return
-    before = artifacts.read_json(path)
-    old, new = (
-        {name: value for name, value in either["arguments"].items() if name not in _FREE}
-        for either in (before, document)
-    )
-    differing = [
-        f"{name} was {old.get(name)}, now {new.get(name)}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    if before["data"]["sha256"] != document["data"]["sha256"]:
-        differing.append("the data had other content")
-    if differing:
-        raise TrainingError(
-            f"the run in {directory} was started differently: {'; '.join(differing)}. Give the same arguments to "
-            "continue it, or another --run to begin anew"
-        )
 
 
 def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace, manager: Any) -> None:
@@ -84,7 +53,7 @@ def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: ar
     every = max(1, args.steps // 20)
     losses: list[float] = []
     bar = tqdm(desc=f"{classifiers.spec.name}, labels", initial=first, total=args.steps, unit=" steps", disable=None)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         with bar:
             for done in range(first, args.steps):
@@ -107,6 +76,8 @@ def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: ar
         manager.save(checkpoint_number=int(classifiers.step))
         print(f"stopped at step {int(classifiers.step)} of {args.steps}; the same command continues", file=sys.stderr)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +93,7 @@ def _finish(classifiers: Classifiers, data: shards.Data, labels: Labels, args: a
     }
     for split in ("validation", "test"):
         clips = evaluation_clips(data.split(split), classifiers.spec)
-        result: dict[str, Any] = dict.fromkeys(("pairs", "loss", "accuracy", "positives", "negatives", "other_labels"))
+        result: dict[str, Any] = dict.fromkeys(MEASURES)
         if len(clips.other):
             scores = direct_combination.scores(classifiers.posteriors(clips.images, clips.audio), clips)
             if split == "validation":
@@ -177,7 +148,7 @@ def supervise(args: argparse.Namespace) -> int:
         "data": {"path": str(args.data.resolve()), "sha256": data.digest, "videos": statistics["verdicts"]["kept"]},
         **artifacts.environment(),
     }
-    _start(args.run, spec, document)
+    arguments.start(args.run, spec, document)
     if (args.run / "metrics.json").is_file():
         print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
         return 0
