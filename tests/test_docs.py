@@ -48,5 +48,5 @@ def test_the_tour_of_training(tmp_path: Path) -> None:
         assert re.search(rf"^{verdict} +{count} +{count / 208:.1%}$", done.stdout, re.MULTILINE), done.stdout
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0.4 < metrics["test"]["accuracy"] <= metrics["test"]["ceiling"] < 1
-    assert re.search(r"^\| run .*%.*\n\| random:run ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^\| run .*%.*\n\| random:run:0 ", done.stdout, re.MULTILINE), done.stdout
     assert "<svg" in (tmp_path / "run" / "report.html").read_text()
