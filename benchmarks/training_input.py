@@ -1,6 +1,6 @@
 """Does the input hold up training? Clips a second of the input alone, of the training step alone, and of both.
 
-    python -m benchmarks.training_input SHARDS [--preset NAME] [--small] [--batch N] [--accelerator [MS ...]]
+    python -m benchmarks.training_input SHARDS [--preset NAME] [--small] [--batch N] [--xla] [--accelerator [MS ...]]
 
     input      batches of training clips are taken and dropped
     step       training steps on one batch that stays, of random pictures and sounds
@@ -37,6 +37,7 @@ from training.cli import HelpFormatter, TrainingError, positive_float, positive_
 from training.correspondence import Trainer
 from training.input import checked, training_clips
 from training.pretrain import numbered_groups
+from training.small import small
 
 from .machine import describe
 
@@ -86,9 +87,9 @@ def clips_of(arguments: argparse.Namespace, spec: Spec) -> Callable[[], Any]:
     return lambda: next(batches)
 
 
-def step_of(arguments: argparse.Namespace, spec: Spec) -> Callable[[Any], None]:
+def step_of(spec: Spec, *, xla: bool = False) -> Callable[[Any], None]:
     """A function: one training step on a batch, done when it returns."""
-    trainer = Trainer(spec, negatives=63, weight_decay=1e-5)
+    trainer = Trainer(spec, negatives=63, weight_decay=1e-5, xla=xla)
 
     def step(clip: Any) -> None:
         trainer.train(numbered_groups(clip), 1e-3)
@@ -108,9 +109,12 @@ def synthetic(spec: Spec, batch: int) -> dict[str, Any]:
 
 def with_model(arguments: argparse.Namespace, spec: Spec) -> dict[str, Any]:
     """The three stages, with the step on this machine's CPU or GPU."""
-    fresh, train, kept = clips_of(arguments, spec), step_of(arguments, spec), synthetic(spec, arguments.batch)
+    fresh, train, kept = clips_of(arguments, spec), step_of(spec), synthetic(spec, arguments.batch)
     following = clips_of(arguments, spec)
     stages = {"input": fresh, "step": lambda: train(kept), "together": lambda: train(following())}
+    if arguments.xla:
+        compiled = step_of(spec, xla=True)
+        stages["step, XLA"] = lambda: compiled(kept)
     found = in_turns(stages, arguments.turns, arguments.steps, arguments.batch)
     slower = min(found["input"].rate, found["step"].rate)
     cpu = found["input"].cpu + found["step"].cpu
@@ -203,12 +207,11 @@ def main() -> int:
     parser.add_argument(
         "--accelerator", type=positive_float, nargs="*", metavar="MS", help="steps that take so long off the CPU"
     )
+    parser.add_argument("--xla", action="store_true", help="the step with its towers compiled by XLA as well")
     parser.add_argument("--json", type=Path, metavar="F", help="write the figures here as well")
     arguments = parser.parse_args()
     spec = PRESETS[arguments.preset]
     if arguments.small:
-        from training.small import small
-
         spec = small(spec)
     data = shards.open_data(arguments.shards)
     if data.statistics["sample_rate"] != spec.sample_rate:
