@@ -359,6 +359,64 @@ def test_refusals(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "foreign", "out"]
 
 
+def _everything(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["plan.json", "statistics.json"])
+@pytest.mark.parametrize("content", ['{"todo": 1}', '{"format": "PDF"}', "[2]", "no JSON", "[" * 100_000])
+def test_overwrite_removes_nothing_of_others(folder: Path, tmp_path: Path, name: str, content: str) -> None:
+    """A stranger's folder may have files of the names that ours have."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "thesis.txt").write_text("precious")
+    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / name).write_text(content)
+    before = _everything(tmp_path)
+    video = [str(folder / "00-tone.mp4"), "--out", str(tmp_path)]
+    with pytest.raises(TrainingError, match="was not written by prepare, so --overwrite will not replace it"):
+        prepare.main([*video, "--overwrite"])
+    with pytest.raises(TrainingError, match="is not empty, and not by prepare"):
+        prepare.main(video)
+    assert _everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("place", [".", "sub", "journal"])
+def test_overwrite_spares_a_data_set_with_something_else_in_it(
+    folder: Path, tmp_path: Path, place: str, finished: bool
+) -> None:
+    out = tmp_path / "out"
+    make_shards(folder / "00-tone.mp4", out)
+    if not finished:
+        (out / "statistics.json").unlink()
+    (out / place).mkdir(exist_ok=True)
+    (out / place / "notes.txt").write_text("precious")
+    before = _everything(tmp_path)
+    again = [str(folder / "01-tone.mp4"), "--out", str(out), "--jobs", "1", "--overwrite"]
+    with pytest.raises(TrainingError, match="also holds what prepare did not write, so it is not replaced: "):
+        prepare.main(again)
+    assert _everything(tmp_path) == before
+    (out / place / "notes.txt").unlink()
+    if place == "sub":
+        (out / place).rmdir()
+    assert prepare.main(again) == 0
+    assert list(verdicts(out)) == ["01-tone.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_killed_within_the_plan(folder: Path, tmp_path: Path) -> None:
+    """After items.jsonl and before plan.json: the same command goes on, another one removes nothing."""
+    out = tmp_path / "out"
+    make_shards(folder / "00-tone.mp4", out)
+    for path in out.iterdir():
+        if path.name != "items.jsonl":
+            path.unlink()
+    with pytest.raises(TrainingError, match="is not empty"):
+        make_shards(folder / "01-tone.mp4", out)
+    make_shards(folder / "00-tone.mp4", out)
+    assert list(verdicts(out)) == ["00-tone.mp4"]
+
+
 def test_names_and_an_index_that_are_no_utf8(folder: Path, tmp_path: Path) -> None:
     """The name's bytes are what is hashed and recorded, and nothing that is printed or written fails on them."""
     videos = tmp_path / "videos"
