@@ -66,6 +66,35 @@ def test_several_sources(tmp_path: Path) -> None:
         read([tmp_path / "one", tmp_path / "one"])
 
 
+def test_another_source_changes_no_side(tmp_path: Path) -> None:
+    """Nor any group, whatever comes; files of one name in two folders share a side."""
+    touch(tmp_path, *(f"one/{i}.mp4" for i in range(100)), *(f"two/deep/{i}.mp4" for i in range(20)), "two/7.mp4")
+    before = read([tmp_path / "one"])
+    after = {item.path: item for item in read([tmp_path / "two", "gs://bucket/z.mp4", tmp_path / "one"])}
+    assert {item.split for item in before} == set(splits.SPLITS)
+    for item in before:
+        assert (after[item.path].group, after[item.path].split) == (item.group, item.split)
+    assert after[str(tmp_path / "two/7.mp4")].name == "two/7.mp4"
+    assert after[str(tmp_path / "two/7.mp4")].split == after[str(tmp_path / "one/7.mp4")].split
+
+
+def test_one_file_by_two_links_is_on_one_side(tmp_path: Path) -> None:
+    touch(tmp_path, "store/a.mp4")
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "x.mp4").symlink_to(tmp_path / "store" / "a.mp4")
+    assert names(read([tmp_path / "v"])) == ["x.mp4"]
+    (tmp_path / "v" / "y.mp4").symlink_to(tmp_path / "v" / "x.mp4")
+    with pytest.raises(
+        TrainingError, match=r"store/a\.mp4 is in two groups, x\.mp4 and y\.mp4, .* all links to it"
+    ):
+        read([tmp_path / "v"])
+    (tmp_path / "linked").symlink_to(tmp_path / "store")
+    with pytest.raises(TrainingError, match=r"store/a\.mp4 is in two groups"):
+        read([tmp_path / "store", table(tmp_path / "list.csv", "path,end", "linked/a.mp4,1")])
+    links = table(tmp_path / "links.csv", "path,group", "v/x.mp4,a", "v/y.mp4,a", "linked/a.mp4,a")
+    assert {item.group for item in read([links])} == {"a"}
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     touch(tmp_path, "empty/notes.txt")
     with pytest.raises(TrainingError, match=r"no video files in .*empty"):
@@ -135,6 +164,18 @@ def test_jsonl(tmp_path: Path) -> None:
     absolute, relative = read([tmp_path / "list.jsonl"])
     assert relative == Item("a.mp4@0.000-2.500", absolute.path, 0.0, 2.5, ("dog; not two",), "17", "train")
     assert (absolute.name, absolute.group, absolute.start) == (f"{tmp_path}/a.mp4@2.500-", "17", 2.5)
+
+
+def test_how_a_path_is_spelled_changes_no_side(tmp_path: Path) -> None:
+    """Nor where manifest and videos lie, if together."""
+    groups = set()
+    for place in ("here", "there/deeper"):
+        folder = touch(tmp_path / place, "v/a.mp4", "lists/nothing")
+        for path in ("../v/a.mp4", ".././lists/..//v/a.mp4", str(folder / "v" / "a.mp4")):
+            groups |= {item.group for item in read([table(folder / "lists" / "list.csv", "path,end", f"{path},1")])}
+    assert groups == {"../v/a.mp4"}
+    (item,) = read([table(tmp_path / "here" / "v" / "list.csv", "path", str(tmp_path / "here" / "v" / "a.mp4"))])
+    assert item.group == "a.mp4" == read([tmp_path / "here" / "v"])[0].group
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:

@@ -423,7 +423,7 @@ def test_names_and_an_index_that_are_no_utf8(folder: Path, tmp_path: Path) -> No
     videos.mkdir()
     names = [b"\xff.mp4", b"caf\xe9.mp4", b"tone.mp4"]
     for name in names:
-        (videos / os.fsdecode(name)).symlink_to(folder / "00-tone.mp4")
+        (videos / os.fsdecode(name)).hardlink_to(folder / "00-tone.mp4")
     (videos / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"")  # is listed as skipped on stdout
     (videos / "index.csv").write_bytes(b"\xef\xbb\xbffile,kind\ntone.mp4,bell\ncaf\xe9.mp4,caf\xe9\n")
     command = [sys.executable, "-m", "training.prepare", videos, "--out", tmp_path / "out", "--jobs", "1"]
@@ -483,7 +483,7 @@ def test_interrupt_leaves_a_folder_to_go_on_with(folder: Path, tmp_path: Path) -
     """After Ctrl-C no process is left, and training takes the folder for what it is."""
     for i in range(400):
         (tmp_path / "many").mkdir(exist_ok=True)
-        (tmp_path / "many" / f"{i}.mkv").symlink_to(folder / "deep" / "long.mkv")
+        (tmp_path / "many" / f"{i}.mkv").hardlink_to(folder / "deep" / "long.mkv")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "training.prepare", tmp_path / "many", "--out", out, "--jobs", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -6,6 +6,11 @@ Sources may be any number of
 - single video files, or URLs of such (gs://...);
 - CSV or JSONL manifests, a row for each video or part of one (`tables` says how);
 - AudioSet's segment lists, with the folder of its clips (`audioset` says how).
+
+The group, by which a video goes to its side (`splits`), is what a manifest calls it, else AudioSet's YTID, else the
+file: its path relative to the folder or the manifest that it was found by, however a row spells that, the bare name of
+a file given by itself, or its URL. It depends neither on where all that lies nor on the other sources, so that files
+of the same name in two folders share a side. A manifest or a file that is moved without the other may change sides.
 """
 
 from __future__ import annotations
@@ -89,20 +94,18 @@ class _Found:
         self._index: Clips | None = None
         self._kinds = Kinds()
         self._paths: dict[str, str] = {}  # by name
-        self._groups: dict[str, str] = {}  # by path
+        self._files: dict[str, str] = {}  # path -> the same without links
+        self._groups: dict[str, str] = {}  # by file
         self._listed: set[str] = set()  # local paths of manifests: nobody has looked whether they are there
 
     def add(self, source: str, prefix: str) -> None:
-        """Whatever a source is; `prefix` goes before the names in a folder.
-
-        Those are relative to the folder, so that groups do not depend on where it lies.
-        """
+        """Whatever a source is; `prefix` goes before the names in a folder, not before the groups."""
         path = Path(source)
         if is_url(source):
             self._take(Item(source, source, group=source))
         elif path.is_dir():
             for name, file in video_files(path):
-                self._take(Item(prefix + name, str(file), labels=self._kinds.labels(file), group=prefix + name))
+                self._take(Item(prefix + name, str(file), labels=self._kinds.labels(file), group=name))
         elif not path.exists():
             raise TrainingError(f"no such file or folder: {source}")
         elif path.suffix.lower() not in tables.SUFFIXES:
@@ -115,11 +118,12 @@ class _Found:
                 self._add_row(path.parent.absolute(), row)
 
     def _add_row(self, folder: Path, row: tables.Row) -> None:
-        name = place = row.path
+        name = place = group = row.path
         if not is_url(row.path):
             name, place = os.path.normpath(row.path), os.path.normpath(folder / row.path)
+            group = os.path.relpath(place, folder)
             self._listed.add(place)
-        self._take(_item(name, place, row))
+        self._take(_item(name, place, row._replace(group=row.group or group)))
 
     def _add_segments(self, source: Path) -> None:
         if self._clips is None:
@@ -146,10 +150,14 @@ class _Found:
             other = self._paths[item.name]
             places = "it is listed twice" if other == item.path else f"{other} and {item.path}"
             raise TrainingError(f"two videos would be called {item.name}: {places}")
-        if self._groups.setdefault(item.path, item.group) != item.group:
+        if item.path not in self._files:
+            self._files[item.path] = item.path if is_url(item.path) else os.path.realpath(item.path)
+        file = self._files[item.path]
+        if self._groups.setdefault(file, item.group) != item.group:
             raise TrainingError(
-                f"{item.path} is in two groups, {self._groups[item.path]} and {item.group}, so that one part of it "
-                "could be trained on and another tested on; give all parts of a video one group"
+                f"{file} is in two groups, {self._groups[file]} and {item.group}, so that one part of it could be "
+                "trained on and another tested on; give all parts of a video, and all links to it, one group by a "
+                "manifest, or leave the others out"
             )
         self._paths[item.name] = item.path
         self.items.append(item)
@@ -172,7 +180,7 @@ def _item(name: str, path: str, row: tables.Row) -> Item:
     part = ""
     if row.start is not None or row.end is not None:
         part = "@" + "-".join("" if time is None else f"{time:.3f}" for time in (row.start, row.end))
-    return Item(name + part, path, row.start, row.end, row.labels, row.group or name, row.split)
+    return Item(name + part, path, row.start, row.end, row.labels, row.group, row.split)
 
 
 def _with_splits(items: Sequence[Item], held_out: float) -> Iterable[Item]:

@@ -7,7 +7,7 @@ Columns (CSV, with a header) or keys (JSONL, one object in a line), of which onl
     end     s; without it, to the end
     labels  CSV: separated by ; or |        JSONL: a list of strings
     split   train, validation or test; where it is empty, `splits` decides
-    group   the source video; without it, the path: several parts of one file are one group
+    group   the source video; without it, the file: several parts of one are one group
 
 A CSV with the columns `file` and `kind`, as `synthesize` writes its index.csv, is one of `path` and `labels`.
 Other columns are ignored with one warning. Bytes that are no UTF-8 stay what they are, as in file names.
