@@ -236,6 +236,25 @@ def test_a_file_that_kills_its_decoder_is_corrupt(tmp_path: Path, monkeypatch: p
     assert found[1].reason == "it crashes the decoder (SIGKILL)"
 
 
+def test_a_decoder_that_cannot_start_is_no_fault_of_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a library is missing on a worker: an error and no verdict, and once it is mended the run goes on."""
+    write_video(tmp_path / "a.mp4", 1.5)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "av.py").write_text('raise ImportError("libavcodec.so: no such file")')
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "site")  # which children are given
+        with pytest.raises(
+            TrainingError, match=r"a decoding process cannot start \(exit status 1\).*goes on from here"
+        ):
+            make_shards(tmp_path / "a.mp4", out)
+    assert "libavcodec.so: no such file" in capfd.readouterr().err
+    assert not (out / "statistics.json").exists()
+    assert make_shards(tmp_path / "a.mp4", out)["verdicts"]["kept"] == 1
+
+
 def test_a_file_that_hangs_its_decoder_is_corrupt(tmp_path: Path) -> None:
     """A FIFO that nobody writes to: opening it has no end. The child that hung is replaced."""
     for name in ("a.mp4", "c.mp4"):
@@ -402,6 +421,23 @@ def test_overwrite_spares_a_data_set_with_something_else_in_it(
     assert prepare.main(again) == 0
     assert list(verdicts(out)) == ["01-tone.mp4"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_finished_data_set_stays_until_it_is_overwritten(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though a video was repaired since; it says so, and what to do."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "a.mp4").hardlink_to(folder / "00-tone.mp4")
+    (videos / "b.mp4").write_bytes(b"torn")
+    make_shards(videos, tmp_path / "out")
+    (videos / "b.mp4").unlink()
+    (videos / "b.mp4").hardlink_to(folder / "01-tone.mp4")
+    capsys.readouterr()
+    assert make_shards(videos, tmp_path / "out")["verdicts"]["corrupt"] == 1
+    assert "is finished; --overwrite makes it anew, as after a video was replaced" in capsys.readouterr().out
+    assert make_shards(videos, tmp_path / "out", "--overwrite")["verdicts"]["corrupt"] == 0
 
 
 def test_killed_within_the_plan(folder: Path, tmp_path: Path) -> None:

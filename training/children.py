@@ -2,7 +2,8 @@
 
     python -m training.children SETTINGS      the child; SETTINGS is JSON
 
-A child reads one item a line (JSON) on stdin and answers each on stdout with a line of JSON and the framed records.
+A child says that it is ready with an empty line on stdout: whatever ends it before is no video's fault. Then it reads
+one item a line (JSON) on stdin and answers each on stdout with a line of JSON and the framed records.
 It imports no TensorFlow and no Beam, and ends with its parent.
 """
 
@@ -25,13 +26,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import storage
+from . import records, storage
 from .cli import TrainingError
 from .manifest import Item, is_url
 from .videos import Settings, read_video
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CHUNK = 1 << 20
+_START = 120.0  # s, for a child's imports; seconds even where disks are slow
 
 
 class StoppedError(TrainingError):
@@ -68,6 +70,10 @@ class _Child:
         assert self._process.stdin
         assert self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    def await_ready(self) -> None:
+        """Raises EOFError if it dies, TimeoutError if it cannot start within _START seconds."""
+        self._receive(time.monotonic() + _START)
 
     def read(self, item: Item, timeout: float) -> Decoded:
         """Raises EOFError if the child dies, TimeoutError if it takes longer than `timeout` seconds."""
@@ -173,7 +179,7 @@ class Decoders:
         self._check()
         thread = threading.get_ident()
         if thread not in self._children:
-            self._children[thread] = _Child(self._settings)
+            self._start(thread)
         child = self._children[thread]
         try:
             return child.read(item, self._timeout)
@@ -184,6 +190,21 @@ class Decoders:
             status = self._end(thread)
             self._check()
             return status
+
+    def _start(self, thread: int) -> None:
+        try:
+            child = self._children[thread] = _Child(self._settings)
+            child.await_ready()
+        except OSError as error:  # TimeoutError is one
+            if thread in self._children:
+                self._end(thread)
+            reason = f"not ready within {_START:g} s" if isinstance(error, TimeoutError) else str(error)
+        except EOFError:
+            reason = self._end(thread)
+        else:
+            return
+        self._check()
+        raise TrainingError(f"a decoding process cannot start ({reason}); what it says itself is on stderr")
 
     def _check(self) -> None:
         if self._ended or self._run in _stopped:
@@ -225,8 +246,6 @@ def _local(item: Item) -> Iterator[Item | None]:
 
 
 def _answer(item: Item, settings: Settings) -> tuple[dict[str, Any], bytes]:
-    from . import records
-
     video = read_video(item.path, settings, item.start, item.end)
     data = [records.framed(records.serialize(item.name, item.group, item.labels, segment)) for segment in video.kept]
     header = {
@@ -255,6 +274,8 @@ def main() -> None:
     settings = Settings(*json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
+    answers.write(b"\n")
+    answers.flush()
     for line in sys.stdin.buffer:
         header, data = _answer(Item(*json.loads(line)), settings)
         answers.write(json.dumps(header).encode() + b"\n" + data)

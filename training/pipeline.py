@@ -2,6 +2,7 @@
 
     Create(shards) | Reshuffle | WriteShard
 
+(`prepare` says when they do: where a machine is too slow, or has too little memory, for a video.)
 Only names of shards and counts travel through Beam. Items are read from, and records, journals and verdicts written to
 the directory, which all workers and the launcher must reach: a local or shared folder, or a URL.
 """

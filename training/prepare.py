@@ -5,7 +5,9 @@
 An Apache Beam pipeline (`pipeline`), run on this machine unless --runner says otherwise. Files that cannot make honest
 audio-visual pairs (still picture, silent, no audio, no video, corrupt, too short) are skipped, counted, and listed in
 SHARDS/videos.csv. The shards depend on the videos and the settings alone, not on the runner, the number of processes
-or how often it was interrupted: the same command again goes on where it ended.
+or how often it was interrupted: the same command again goes on where it ended. The exception is a video that takes
+longer than --timeout, or whose decoder is killed twice, which a slow or crowded machine may do to a good one: it is
+corrupt, as videos.csv says, and stays so until --overwrite, as does one that is repaired later.
 """
 
 from __future__ import annotations
@@ -48,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
     manifest.add_arguments(parser)
     parser.add_argument("--out", required=True, metavar="SHARDS", help="folder or URL to write to")
-    parser.add_argument("--overwrite", action="store_true", help="replace what prepare wrote there with other options")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace what prepare wrote there: with other options, or when a finished one is to be made anew because "
+        "videos were repaired or --timeout was too short; nobody notices that, and verdicts stay",
+    )
     parser.add_argument(
         "--frame-rate", type=positive_float, default=defaults.frame_rate, help="pictures kept per second"
     )
@@ -70,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         type=positive_float,
         default=600.0,
         metavar="S",
-        help="seconds; a video that takes longer is corrupt",
+        help="seconds; a video that takes longer, be it for a busy machine, is corrupt",
     )
     parser.add_argument("--runner", default=_LOCAL_RUNNER, help="that of Apache Beam; its options are passed to it")
     parser.add_argument(
@@ -130,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     with output.locked(out):
         target = output.begin(out, planned, args.overwrite)
         if target is None:
-            print(f"{args.out} is finished; --overwrite makes it anew")
+            print(f"{args.out} is finished; --overwrite makes it anew, as after a video was replaced")
             print(verdicts.describe(json.loads(storage.read(storage.join(out, STATISTICS)))))
             return 0
         _run(args, others, planned, target)
