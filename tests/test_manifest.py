@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -84,9 +85,7 @@ def test_one_file_by_two_links_is_on_one_side(tmp_path: Path) -> None:
     (tmp_path / "v" / "x.mp4").symlink_to(tmp_path / "store" / "a.mp4")
     assert names(read([tmp_path / "v"])) == ["x.mp4"]
     (tmp_path / "v" / "y.mp4").symlink_to(tmp_path / "v" / "x.mp4")
-    with pytest.raises(
-        TrainingError, match=r"store/a\.mp4 is in two groups, x\.mp4 and y\.mp4, .* all links to it"
-    ):
+    with pytest.raises(TrainingError, match=r"store/a\.mp4 is in two groups, x\.mp4 and y\.mp4, .* all links to it"):
         read([tmp_path / "v"])
     (tmp_path / "linked").symlink_to(tmp_path / "store")
     with pytest.raises(TrainingError, match=r"store/a\.mp4 is in two groups"):
@@ -118,10 +117,22 @@ def test_a_bad_index_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[
     touch(tmp_path, "a.mp4")
     (tmp_path / "index.csv").write_text("file,kind\na.mp4,bell\nb.mp4," + "x" * 200_000 + "\n")  # csv: too long
     assert read([tmp_path])[0].labels == ()
-    assert "index.csv is ignored, no kinds known: field larger" in capsys.readouterr().err
-    (tmp_path / "index.csv").write_bytes(b"file,kind\na.mp4,bell\ncaf\xe9.mp4,caf\xe9\n")
-    assert read([tmp_path])[0].labels == ("bell",)
-    assert "index.csv is not UTF-8" in capsys.readouterr().err
+    message = r"warning: .*/index\.csv, after line 2: it is no CSV: field larger.*; no kinds known from there\n"
+    assert re.fullmatch(message, capsys.readouterr().err)
+    table(tmp_path / "index.csv", "title,page", "Foreword,1")
+    assert read([tmp_path])[0].labels == ()
+    assert "index.csv is no manifest: its first line, 'title,page'" in capsys.readouterr().err
+
+
+def test_an_index_that_is_no_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes are what they are, there as in a manifest."""
+    names = os.fsdecode(b"caf\xe9.mp4"), "tone.mp4"
+    touch(tmp_path, *names)
+    (tmp_path / "index.csv").write_bytes(b"file,kind\ntone.mp4,bell\ncaf\xe9.mp4,caf\xe9\n")
+    labels = {item.name: item.labels for item in read([tmp_path])}
+    assert labels == dict(zip(names, [(os.fsdecode(b"caf\xe9"),), ("bell",)], strict=True))
+    assert labels == {item.name: item.labels for item in read([tmp_path / "index.csv"])}
+    assert capsys.readouterr().err == ""
 
 
 def test_the_index_itself_is_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

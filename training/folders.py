@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+
+from .cli import TrainingError
+from .tables import read_rows
 
 # fmt: off
 EXTENSIONS = frozenset({
@@ -38,30 +39,24 @@ def _raise(error: OSError) -> NoReturn:
 class Kinds:
     """The kinds of videos, from the columns `file` and `kind` of an index.csv beside them; optional.
 
-    What is wrong with an index is said on stderr, and no error: nobody may have meant it for us.
+    It is read as a manifest is (`tables`), but what is wrong with one is said on stderr, and no error: nobody may have
+    meant it for us.
     """
 
     def __init__(self) -> None:
-        self._tables: dict[Path, dict[str, str]] = {}
+        self._tables: dict[Path, dict[str, tuple[str, ...]]] = {}
 
     def labels(self, video: Path) -> tuple[str, ...]:
-        """One, or none."""
+        """Maybe none."""
         folder = video.parent
         if folder not in self._tables:
             self._tables[folder] = _read_index(folder / "index.csv")
-        kind = self._tables[folder].get(video.name, "")
-        return (kind,) if kind else ()
+        return self._tables[folder].get(video.name, ())
 
 
-def _read_index(index: Path) -> dict[str, str]:
-    if not index.is_file():
-        return {}
-    text = index.read_bytes().decode("utf-8-sig", errors="replace")
-    if "\ufffd" in text:
-        print(f"warning: {index} is not UTF-8; names and kinds may not be recognised", file=sys.stderr)
+def _read_index(index: Path) -> dict[str, tuple[str, ...]]:
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        print(f"warning: {index} is ignored, no kinds known: {error}", file=sys.stderr)
+        return {row.path: row.labels for row in read_rows(index)} if index.is_file() else {}
+    except TrainingError as error:
+        print(f"warning: {error}; no kinds known from there", file=sys.stderr)
         return {}
-    return {row["file"]: row["kind"] for row in rows if row.get("file") and row.get("kind")}
