@@ -399,8 +399,7 @@ def test_overwrite_removes_nothing_of_others(folder: Path, tmp_path: Path, name:
     assert _everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("place", [".", "sub", "journal"])
+@pytest.mark.parametrize(("place", "finished"), [(".", True), ("sub", True), ("journal", False)])
 def test_overwrite_spares_a_data_set_with_something_else_in_it(
     folder: Path, tmp_path: Path, place: str, finished: bool
 ) -> None:
@@ -418,6 +417,32 @@ def test_overwrite_spares_a_data_set_with_something_else_in_it(
     (out / place / "notes.txt").unlink()
     if place == "sub":
         (out / place).rmdir()
+    assert prepare.main(again) == 0
+    assert list(verdicts(out)) == ["01-tone.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_put_there_meanwhile_is_spared_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new data set is not made in vain: it waits beside the old one."""
+    out = tmp_path / "out"
+    make_shards(folder / "00-tone.mp4", out)
+    again = [str(folder / "01-tone.mp4"), "--out", str(out), "--jobs", "1", "--overwrite"]
+    write = prepare.verdicts.write
+
+    def meanwhile(*arguments: Any) -> None:
+        (out / "notes.txt").write_text("precious")
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.verdicts, "write", meanwhile)
+        with pytest.raises(TrainingError, match=r"so it is not replaced: notes\.txt"):
+            prepare.main(again)
+    assert (out / "notes.txt").read_text() == "precious"
+    assert list(verdicts(out)) == ["00-tone.mp4"]
+    (out / "notes.txt").unlink()
+    monkeypatch.setattr(children.Decoders, "decode", lambda *_: pytest.fail("it was decoded already"))
     assert prepare.main(again) == 0
     assert list(verdicts(out)) == ["01-tone.mp4"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
