@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace what prepare wrote there: with other options, or when a finished one is to be made anew because "
-        "videos were repaired or --timeout was too short; nobody notices that, and verdicts stay",
+        help="replace what prepare wrote there: with other options, or a finished one anew. Without it, verdicts stay "
+        "though videos were repaired or --timeout was too short",
     )
     parser.add_argument(
         "--frame-rate", type=positive_float, default=defaults.frame_rate, help="pictures kept per second"
