@@ -140,7 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{args.out} is finished; --overwrite makes it anew, as after a video was replaced")
             print(verdicts.describe(json.loads(storage.read(storage.join(out, STATISTICS)))))
             return 0
-        _run(args, others, planned, target)
+        try:
+            _run(args, others, planned, target)
+        except (KeyboardInterrupt, SystemExit):
+            print("stopped; the same command goes on where it was", file=sys.stderr)
+            raise
         found = verdicts.collect(target, planned)
         if not found.statistics["verdicts"]["kept"]:
             output.abandon(target)
@@ -148,6 +152,13 @@ def main(arguments: list[str] | None = None) -> int:
         verdicts.write(target, found)
         output.finish(target, out)
     print(verdicts.describe(found.statistics))
+    for split in ("validation", "test"):
+        if (count := found.statistics["splits"][split]["groups"]) < 2:
+            print(
+                f"warning: {split} has {count} source video{'s' * (count != 1)}: no accuracy can be measured on it. "
+                "Give more videos, a larger --held-out, or a manifest with a split",
+                file=sys.stderr,
+            )
     if found.skipped:
         print(f"\nskipped: {verdicts.listed(found)}; all are in {args.out}/{verdicts.VIDEOS}")
     return 0

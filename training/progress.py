@@ -1,9 +1,14 @@
-"""A progress bar over videos, whatever runs the pipeline: it watches the journals in the directory."""
+"""A progress bar over videos, whatever runs the pipeline: it watches the journals in the directory.
+
+Where stderr is no terminal, as in a cluster's log, a line a minute says the same.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,6 +22,7 @@ from .plan import Shard
 
 _LOCAL_INTERVAL = 0.5  # s between looks
 _REMOTE_INTERVAL = 20.0
+_LINE_INTERVAL = 60.0
 
 
 class Progress:
@@ -29,10 +35,12 @@ class Progress:
         self._finished: set[str] = set()
         self._verdicts: Counter[str] = Counter()
         self._look()
+        self._before, self._start = self._verdicts.total(), time.monotonic()
+        self._all = sum(shard.items for shard in shards)
         self._bar = tqdm(
             desc="prepare",
-            total=sum(shard.items for shard in shards),
-            initial=self._verdicts.total(),
+            total=self._all,
+            initial=self._before,
             unit=" videos",
             disable=None,
         )
@@ -40,23 +48,32 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Progress:
-        if not self._bar.disable:
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end.set()
-        if not self._bar.disable:
-            self._thread.join()
-            if kind is None:
-                self._show()
+        self._thread.join()
+        if kind is None and not self._bar.disable:
+            self._show()
         self._bar.close()
 
     def _watch(self) -> None:
-        while not self._end.wait(_REMOTE_INTERVAL if is_url(self._folder) else _LOCAL_INTERVAL):
-            self._show()
+        interval = _REMOTE_INTERVAL if is_url(self._folder) else _LOCAL_INTERVAL
+        while not self._end.wait(_LINE_INTERVAL if self._bar.disable else interval):
+            if self._bar.disable:
+                self._print()
+            else:
+                self._show()
+
+    def _print(self) -> None:
+        self._look()
+        done, kept = self._verdicts.total(), self._verdicts["kept"]
+        rate = (done - self._before) / (time.monotonic() - self._start)
+        left = f", {(self._all - done) / rate / 60:.0f} min left" if rate else ""
+        print(f"prepare: {done} of {self._all} videos, {kept} kept, {rate:.1f} a second{left}", file=sys.stderr)
 
     def _show(self) -> None:
         self._look()

@@ -108,7 +108,7 @@ def _judge(audio: NDArray[np.int16], start: float, pictures: list[Picture], rate
             video.kept.append(Segment(sound, begin_time, [p.jpeg for p in inside], times))
     if not video.kept:
         video.verdict = video.segments.most_common(1)[0][0]
-        video.reason = "so in all its segments" if len(video.segments) == 1 else str(dict(video.segments))
+        video.reason = "throughout" if len(video.segments) == 1 else str(dict(video.segments))
     return video
 
 
