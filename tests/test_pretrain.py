@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +149,24 @@ def test_snapshots_and_towers_of_another_run(run: Path, tmp_path: Path) -> None:
         pretrain.main([*short, "--small", "--run", str(tmp_path / "other"), "--init", f"{made}@16"])
     with pytest.raises(TrainingError, match="not a run directory"):
         pretrain.main([*short, "--run", str(tmp_path / "another"), "--init", str(tmp_path)])
+
+
+def test_a_run_is_trained_by_one_process(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--preset", "edge-s", "--small", "--data", str(artifacts.load_run(run).data), "--steps", "2"]
+    arguments += ["--batch", "8", "--run", str(tmp_path / "run")]
+    rates, refused = pretrain.learning_rate, []
+
+    def meanwhile(step: int, *others: Any) -> float:
+        with pytest.raises(TrainingError, match="another process trains in") as error:
+            pretrain.main(arguments)
+        refused.append(error)
+        return rates(step, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "learning_rate", meanwhile)
+        assert pretrain.main(arguments) == 0
+    assert len(refused) == 2
+    assert pretrain.main(arguments) == 0  # is finished
 
 
 def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) -> None:

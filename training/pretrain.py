@@ -13,6 +13,7 @@ the undisturbed run would have had. Many devices: see `training.devices`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from l3edge.spec import PRESETS, Spec
 
 from . import artifacts, devices, network, pairs, shards
-from .arguments import join, number_of_steps, parse_arguments, start
+from .arguments import join, number_of_steps, parse_arguments, started
 from .artifacts import Run, load_run
 from .backend import tf, tf_keras
 from .cli import TrainingError, run
@@ -82,11 +83,15 @@ def _pretrain(args: argparse.Namespace, spec: Spec, source: shards.Data, found: 
     }
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
     document = {"arguments": arguments, "data": data, "devices": found.described(), **artifacts.environment()}
-    if found.chief:
-        start(args.run, spec, document)
-    found.barrier()
-    if not found.chief:
-        join(args.run, spec, document, found)
+    with started(args.run, spec, document) if found.chief else contextlib.nullcontext():
+        found.barrier()
+        if not found.chief:
+            join(args.run, spec, document, found)
+        return _go_on(args, spec, source, found, init)
+
+
+def _go_on(args: argparse.Namespace, spec: Spec, source: shards.Data, found: Devices, init: Path | None) -> int:
+    """From the beginning, or the last checkpoint, to the end, where the run is not there yet."""
     if (args.run / "metrics.json").is_file():
         if found.chief:
             print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")

@@ -35,9 +35,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from l3edge.spec import PRESETS
+from l3edge.spec import PRESETS, Spec
 
-from . import arguments, artifacts, direct_combination, shards
+from . import arguments, artifacts, devices, direct_combination, shards
 from .backend import tf, tf_keras
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from .correspondence import MEASURES, learning_rate
@@ -143,18 +143,24 @@ def supervise(args: argparse.Namespace) -> int:
             f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
             f"videos with --sample-rate {spec.sample_rate}"
         )
+    devices.configure(deterministic=True)
     document = {
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
         "data": {"path": str(args.data.resolve()), "sha256": data.digest, "videos": statistics["verdicts"]["kept"]},
+        "devices": devices.find("one").described(),
         **artifacts.environment(),
     }
-    arguments.start(args.run, spec, document)
+    with arguments.started(args.run, spec, document):
+        return _go_on(args, spec, data)
+
+
+def _go_on(args: argparse.Namespace, spec: Spec, data: shards.Data) -> int:
+    """From the beginning, or the last checkpoint, to the end, where the run is not there yet."""
     if (args.run / "metrics.json").is_file():
         print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
         return 0
     labels = Labels(data)
     tf_keras.utils.set_random_seed(args.seed)
-    tf.config.experimental.enable_op_determinism()
     classifiers = Classifiers(spec, len(labels.names), args.weight_decay)
     manager = tf.train.CheckpointManager(classifiers.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
