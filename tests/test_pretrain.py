@@ -24,6 +24,8 @@ from training import artifacts, correspondence, network, prepare, pretrain, shar
 from training.backend import tf  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 from training.input import evaluation_clips  # noqa: E402
+from training.pairs import Clips  # noqa: E402
+from training.small import small  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = PRESETS["edge-s"]
@@ -167,6 +169,17 @@ def test_a_run_is_trained_by_one_process(run: Path, tmp_path: Path, monkeypatch:
         assert pretrain.main(arguments) == 0
     assert len(refused) == 2
     assert pretrain.main(arguments) == 0  # is finished
+
+
+def test_negatives_that_all_share_a_label_have_no_accuracy_of_others() -> None:
+    spec = small(SPEC)
+    trainer = correspondence.Trainer(spec, 3, 0.0)
+    size = spec.image.size
+    clips = (tf.zeros([2, size, size, 3]), tf.zeros([2, spec.window]), np.array([1, 0]))
+    all_alike = trainer.evaluate(Clips(*clips, np.array([True, True])))
+    assert all_alike["other_labels"] is None
+    assert all_alike["ceiling"] == 0.5
+    assert trainer.evaluate(Clips(*clips, np.array([False, True])))["other_labels"] is not None
 
 
 def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) -> None:

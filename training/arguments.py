@@ -38,7 +38,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=positive_int, help=f"batches to train on (default: {STEPS})")
     length.add_argument("--epochs", type=positive_int, help="passes over the data, instead of --steps")
-    parser.add_argument("--batch", type=positive_int, default=64, help="clips in a step")
+    parser.add_argument(
+        "--batch",
+        type=positive_int,
+        default=64,
+        help="clips in a step, each of the next record of a shuffled pass; those of one video are not paired",
+    )
     parser.add_argument("--negatives", type=positive_int, default=63, help="negative pairs of each clip, at most")
     parser.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
     parser.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")

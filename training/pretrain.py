@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,27 +32,11 @@ from .correspondence import Trainer, learning_rate
 from .devices import Devices
 from .input import checked, evaluation_clips, training_clips
 from .small import small
+from .stopping import Stop
 
 __all__ = ["Run", "load_run", "main"]
 
 HELD_OUT = ("validation", "test")
-
-
-class _Stop:
-    """SIGINT and SIGTERM, remembered until the step is done; a second Ctrl-C is not waited for."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: object) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def asked(self) -> tuple[bool, bool]:
-        """(by SIGINT, by SIGTERM)."""
-        return self.signal == signal.SIGINT, self.signal == signal.SIGTERM
 
 
 def pretrain(args: argparse.Namespace) -> int:
@@ -98,7 +81,7 @@ def _go_on(args: argparse.Namespace, spec: Spec, source: shards.Data, found: Dev
         found.barrier()
         return 0
 
-    stop = _Stop()
+    stop = Stop()
     tf_keras.utils.set_random_seed(args.seed)
     trainer = Trainer(
         spec,
@@ -150,7 +133,7 @@ def _train(
     steps: int,
     args: argparse.Namespace,
     manager: Any,
-    stop: _Stop,
+    stop: Stop,
 ) -> int | None:
     """Go on to the last step, or save and return an exit status where a signal ended it.
 
