@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ import pytest
 for module in ("tensorflow", "tf_keras", "av", "soxr", "scipy", "PIL", "tqdm", "matplotlib"):
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
+from l3edge.spec import PRESETS  # noqa: E402
 from training import artifacts, devices, launch, pretrain  # noqa: E402
+from training.arguments import started  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 from training.correspondence import learning_rate  # noqa: E402
 
@@ -174,6 +177,51 @@ def test_a_killed_worker_and_a_stop_change_nothing(data: Path, pair: Path, tmp_p
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=300).returncode == 0
     assert_equal_weights(directory / "weights.npz", pair / "run" / "weights.npz")
     assert (directory / "history.csv").read_bytes() == (pair / "run" / "history.csv").read_bytes()
+
+
+def test_workers_end_with_a_killed_launcher() -> None:
+    code = "import sys; from training import launch; launch.start(2, [sys.executable, '-c', 'input()'])[0].wait()"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE) as launcher:
+        deadline = time.monotonic() + 60
+        while (
+            len(workers := [pid for pid in workers_of(launcher).values() if words(pid)[1:] == [b"-c", b"input()"]]) < 2
+        ):
+            assert launcher.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        launcher.kill()
+        launcher.wait()
+        while any(map(words, workers)):
+            assert time.monotonic() < deadline, "they live on"
+            time.sleep(0.01)
+
+
+def words(pid: int) -> list[bytes]:
+    """A process's command line; empty where it has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def test_a_run_goes_on_in_the_same_layout(tmp_path: Path) -> None:
+    """Four replicas on another number of workers take the clips in another order."""
+
+    def document(replicas: int, workers: int) -> dict[str, Any]:
+        return {
+            "arguments": {"streams": None},
+            "data": {"sha256": "0"},
+            "devices": {"replicas": replicas, "workers": workers},
+        }
+
+    spec = PRESETS["edge-s"]
+    for _ in range(2):
+        with started(tmp_path / "run", spec, document(4, 2)):
+            pass
+    for layout, told in ((4, 4), "4 replicas on 4 workers"), ((2, 2), "2 replicas on 2 workers"):
+        message = f"there were 4 replicas on 2 workers, now {told}"
+        with pytest.raises(TrainingError, match=message), started(tmp_path / "run", spec, document(*layout)):
+            pass
 
 
 def config(cluster: object, kind: str = "worker", index: int = 0) -> str:

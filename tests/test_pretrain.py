@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from training import artifacts, correspondence, network, prepare, pretrain, shar
 from training.backend import tf  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 from training.input import evaluation_clips  # noqa: E402
+from training.pairs import Clips  # noqa: E402
+from training.small import small  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = PRESETS["edge-s"]
@@ -148,6 +151,35 @@ def test_snapshots_and_towers_of_another_run(run: Path, tmp_path: Path) -> None:
         pretrain.main([*short, "--small", "--run", str(tmp_path / "other"), "--init", f"{made}@16"])
     with pytest.raises(TrainingError, match="not a run directory"):
         pretrain.main([*short, "--run", str(tmp_path / "another"), "--init", str(tmp_path)])
+
+
+def test_a_run_is_trained_by_one_process(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--preset", "edge-s", "--small", "--data", str(artifacts.load_run(run).data), "--steps", "2"]
+    arguments += ["--batch", "8", "--run", str(tmp_path / "run")]
+    rates, refused = pretrain.learning_rate, []
+
+    def meanwhile(step: int, *others: Any) -> float:
+        with pytest.raises(TrainingError, match="another process trains in") as error:
+            pretrain.main(arguments)
+        refused.append(error)
+        return rates(step, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "learning_rate", meanwhile)
+        assert pretrain.main(arguments) == 0
+    assert len(refused) == 2
+    assert pretrain.main(arguments) == 0  # is finished
+
+
+def test_negatives_that_all_share_a_label_have_no_accuracy_of_others() -> None:
+    spec = small(SPEC)
+    trainer = correspondence.Trainer(spec, 3, 0.0)
+    size = spec.image.size
+    clips = (tf.zeros([2, size, size, 3]), tf.zeros([2, spec.window]), np.array([1, 0]))
+    all_alike = trainer.evaluate(Clips(*clips, np.array([True, True])))
+    assert all_alike["other_labels"] is None
+    assert all_alike["ceiling"] == 0.5
+    assert trainer.evaluate(Clips(*clips, np.array([False, True])))["other_labels"] is not None
 
 
 def test_pairs_of_one_video_are_no_negatives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ pytest.importorskip("av", reason="PyAV is not in the device environment")
 import l3edge
 from training import direct_combination, prepare, pretrain, supervised, synthesize
 from training.artifacts import load_run
+from training.backend import tf
+from training.label_networks import Labels
+from training.manifest import Item
 from training.pairs import Clips
+from training.shards import Data
 
-OPTIONS = ["--preset", "edge-s", "--small", "--batch", "12", "--steps", "30"]
+OPTIONS = ["--preset", "edge-s", "--small", "--batch", "12", "--steps", "40"]
 OPTIONS += ["--learning-rate", "1e-2", "--warmup", "5"]
 
 
@@ -77,14 +83,16 @@ def other(run: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     rates = supervised.learning_rate
 
     def interrupted(step: int, *others: Any) -> float:
-        if step == 7:
-            raise KeyboardInterrupt
+        if step == 6:  # between two rows of the history
+            with pytest.raises(l3edge.Error, match="another process trains in"):
+                supervised.main(arguments)
+            os.kill(os.getpid(), signal.SIGINT)
         return rates(step, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervised, "learning_rate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            supervised.main(arguments)
+        assert supervised.main(arguments) == 130
+    assert not (folder / "metrics.json").exists()
     with pytest.raises(l3edge.Error, match="seed was 0, now 1"):
         supervised.main([*arguments, "--seed", "1"])
     assert supervised.main(arguments) == 0
@@ -96,6 +104,50 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(run: Path, other: Path) 
         with np.load(run / name) as whole, np.load(other / name) as gone_on:
             for key in whole.files:
                 np.testing.assert_array_equal(whole[key], gone_on[key])
+    assert (run / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+
+
+def test_all_arithmetic_is_float32(run: Path, shards: Path) -> None:
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    assert supervised.main([*OPTIONS, "--data", str(shards), "--run", str(run)]) == 0  # is finished
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    assert json.loads((run / "arguments.json").read_text())["devices"]["tensor_float_32"] is False
+
+
+def test_the_report_asks_no_fusion_that_was_not_trained(run: Path, tmp_path: Path) -> None:
+    for module in ("soundfile", "sklearn"):
+        pytest.importorskip(module, reason=f"the report needs {module}, which a device does not have")
+    from training import report
+
+    assert report.main([str(run), "--out", str(tmp_path / "page.html"), "--clips", "8", "--units", "2"]) == 0
+    content = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "python -m training.supervised --" in content
+    assert "--preset edge-s" in content
+    assert "training.pretrain" not in content
+    assert "The fusion, which would judge" in content
+    assert "own pairs, accepted" not in content
+    test = metrics(run)["test"]
+    assert f"<b>{100 * test['accuracy']:.1f} %</b><span>test pairs judged right" in content
+    assert f"<b>{100 * test['class_accuracy']['image']:.1f} %</b><span>test clips put into a class" in content
+
+
+def test_labels_are_those_of_the_videos_that_were_kept(tmp_path: Path) -> None:
+    rows = [
+        (Item("a", "a", labels=("rain; heavy", "wind"), group="g\udcff", split="train"), "kept"),
+        (Item("b", "b", labels=("bell",), group="g\udcff", split="train"), "corrupt"),
+        (Item("c", "c", labels=("drum", "wind"), group="h", split="test"), "kept"),
+    ]
+    data = Data(tmp_path, {}, "")
+    with pytest.raises(l3edge.Error, match=r"items\.jsonl cannot be read"):
+        Labels(data)
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item, _ in rows))
+    (tmp_path / "videos.csv").write_text("verdict\n" + "".join(f"{verdict}\n" for _, verdict in rows))
+    labels = Labels(data)
+    assert labels.names == ["rain; heavy", "wind"]
+    assert labels.targets(np.array([b"g\xff", b"h"])).tolist() == [[0.5, 0.5], [0, 1]]
+    (tmp_path / "videos.csv").write_text("verdict\nkept\n")
+    with pytest.raises(l3edge.Error, match="do not tell the videos' labels"):
+        Labels(data)
 
 
 def test_the_threshold_never_sees_the_test_split(run: Path, other: Path) -> None:
@@ -130,6 +182,7 @@ def test_scores_and_threshold() -> None:
     assert result["positives"] == pytest.approx(2 / 3)
     assert result["negatives"] == 1
     assert result["accuracy"] == result["other_labels"] == pytest.approx(5 / 6)
+    assert direct_combination.judged(positive, negative, threshold, np.ones(3, bool))["other_labels"] is None
 
 
 def test_the_threshold_can_call_all_pairs_one_thing() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from l3edge.spec import PRESETS, Spec
 from . import artifacts, devices
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int
 from .devices import Devices
+from .locks import LOCK, locked
 
 # What may differ when a run is continued: it says where and how often, not what.
 _FREE = ("run", "data", "checkpoint_every")
@@ -35,7 +38,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=positive_int, help=f"batches to train on (default: {STEPS})")
     length.add_argument("--epochs", type=positive_int, help="passes over the data, instead of --steps")
-    parser.add_argument("--batch", type=positive_int, default=64, help="clips in a step, each of another video")
+    parser.add_argument(
+        "--batch",
+        type=positive_int,
+        default=64,
+        help="clips in a step, each of the next record of a shuffled pass; those of one video are not paired",
+    )
     parser.add_argument("--negatives", type=positive_int, default=63, help="negative pairs of each clip, at most")
     parser.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
     parser.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")
@@ -106,17 +114,20 @@ def number_of_steps(args: argparse.Namespace, records: int) -> int:
     return args.steps or math.ceil(args.epochs * records / args.batch)
 
 
-def start(directory: Path, spec: Spec, arguments: dict[str, Any]) -> None:
-    """Create the run directory, or check that it belongs to the same arguments and data."""
+@contextlib.contextmanager
+def started(directory: Path, spec: Spec, arguments: dict[str, Any]) -> Iterator[None]:
+    """Create the run directory, or check that it belongs to the same arguments and data; then keep others off it."""
     path = directory / "arguments.json"
-    if not path.is_file():
-        if directory.exists() and any(directory.iterdir()):
-            raise TrainingError(f"{directory} is not empty and not a run directory; give another --run")
-        directory.mkdir(parents=True, exist_ok=True)
-        artifacts.write_json(directory / "spec.json", spec.to_json())
-        artifacts.write_json(path, arguments)
-        return
-    _compare(directory, spec, arguments)
+    if directory.exists() and not path.is_file() and any(entry.name != LOCK for entry in directory.iterdir()):
+        raise TrainingError(f"{directory} is not empty and not a run directory; give another --run")
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        if path.is_file():
+            _compare(directory, spec, arguments)
+        else:
+            artifacts.write_json(directory / "spec.json", spec.to_json())
+            artifacts.write_json(path, arguments)
+        yield
 
 
 def join(directory: Path, spec: Spec, arguments: dict[str, Any], found: Devices) -> None:
@@ -139,9 +150,10 @@ def _compare(directory: Path, spec: Spec, arguments: dict[str, Any]) -> None:
     ]
     if before["data"]["sha256"] != arguments["data"]["sha256"]:
         differing.append(f"--data {old['data']} had other content than {new['data']} has")
-    replicas = [document.get("devices", {"replicas": 1})["replicas"] for document in (before, arguments)]
-    if replicas[0] != replicas[1]:
-        differing.append(f"there were {replicas[0]} replicas, now {replicas[1]}")
+    # Without --streams there is one for each worker, so another number of them would take the clips in another order.
+    was, now = (_layout(document) for document in (before, arguments))
+    if was != now:
+        differing.append(f"there were {was}, now {now}")
     if artifacts.read_json(directory / "spec.json") != json.loads(json.dumps(spec.to_json())):
         differing.append(f"the preset {spec.name} has changed")
     if differing:
@@ -149,3 +161,8 @@ def _compare(directory: Path, spec: Spec, arguments: dict[str, Any]) -> None:
             f"the run in {directory} was started differently: {'; '.join(differing)}. Give the same arguments to "
             "continue it, or another --run to begin anew"
         )
+
+
+def _layout(arguments: dict[str, Any]) -> str:
+    found = arguments.get("devices", {})
+    return f"{found.get('replicas', 1)} replicas on {found.get('workers', 1)} workers"

@@ -9,6 +9,7 @@ learning-curve.png  the same, drawn
 checkpoints/        weights, optimizer, step and history: what resuming needs
 snapshots/          000064000/ has the weights.npz and the metrics.json of the model after 64000 training clips
 tensorboard/        the same, for TensorBoard
+lock                held by the process that trains
 """
 
 from __future__ import annotations

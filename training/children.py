@@ -10,7 +10,6 @@ It imports no TensorFlow and no Beam, and ends with its parent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -29,6 +28,7 @@ from typing import Any, NamedTuple
 from . import records, storage
 from .cli import TrainingError
 from .manifest import Item, is_url
+from .parent import end_with_parent
 from .videos import Settings, read_video
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -260,17 +260,10 @@ def _answer(item: Item, settings: Settings) -> tuple[dict[str, Any], bytes]:
     return header, b"".join(data)
 
 
-def _end_with_parent() -> None:
-    """Even in the midst of a video, on Linux; elsewhere the end of stdin ends the child, after its video."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a job: the parent ends this one
         signal.signal(number, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()  # even in the midst of a video; where it does nothing the end of stdin does it, after that video
     settings = Settings(*json.loads(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer

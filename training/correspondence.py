@@ -218,7 +218,8 @@ class Trainer:
             "accuracy": float(hits + rejections) / 2,
             "positives": float(hits),
             "negatives": float(rejections),
-            "other_labels": float(hits + other_labels) / 2,  # accuracy without negatives that share a label
+            # Accuracy without negatives that share a label; None where all do.
+            "other_labels": None if clips.same_label.all() else float(hits + other_labels) / 2,
             # What labels alone can reach: a judge who knows them takes each negative that shares one for a positive.
             "ceiling": 1 - float(np.mean(clips.same_label)) / 2,
         }

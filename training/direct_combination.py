@@ -44,6 +44,6 @@ def judged(positive: Scores, negative: Scores, threshold: float, same_label: NDA
         "accuracy": (hits + float(rejections.mean())) / 2,
         "positives": hits,
         "negatives": float(rejections.mean()),
-        "other_labels": (hits + float(others.mean() if len(others) else 0)) / 2,
+        "other_labels": (hits + float(others.mean())) / 2 if len(others) else None,
         "ceiling": 1 - float(np.mean(same_label)) / 2,
     }

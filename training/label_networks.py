@@ -5,11 +5,14 @@ What they are for: `training.supervised`.
 
 from __future__ import annotations
 
+import csv
+import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from l3edge.spec import Spec
 
@@ -17,33 +20,56 @@ from . import network, shards
 from .backend import tf, tf_keras
 from .cli import TrainingError
 from .correspondence import features
-from .input import read, training_clips
+from .input import training_clips
+from .manifest import Item
+from .plan import ITEMS, parse_items
+from .verdicts import VIDEOS
 
 TOWERS = ("audio", "image")
 _CHECKED = 400  # clips, at least, that class accuracy is counted on
+
+
+def _kept(data: shards.Data) -> Iterator[Item]:
+    """The videos that have records. Of items.jsonl and videos.csv, which list all in one order, the first has labels
+    and groups as they are, the second the verdicts; the records themselves are terabytes.
+    """
+    try:
+        with (
+            (data.directory / ITEMS).open("rb") as lines,
+            (data.directory / VIDEOS).open(encoding="utf-8", newline="") as table,
+        ):
+            for line, row in zip(lines, csv.DictReader(table), strict=True):
+                if row["verdict"] == "kept":
+                    yield from parse_items(line)
+    except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
+        raise TrainingError(
+            f"{data.directory}: its {ITEMS} and {VIDEOS} do not tell the videos' labels ({error}): prepare the videos "
+            "anew"
+        ) from error
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename} cannot be read ({error.strerror}), which tells the videos' labels: copy a data set with "
+            "all its files, or prepare the videos anew"
+        ) from error
 
 
 class Labels:
     """What the videos of a data set are said to show."""
 
     def __init__(self, data: shards.Data) -> None:
-        """Reads all records once. Raises TrainingError where the training split has fewer than two labels."""
-        found: dict[str, dict[bytes, set[str]]] = {split: {} for split in ("train", "validation", "test")}
-        for split, groups in found.items():
-            files = data.split(split)
-            count = sum(file.records for file in files)
-            records = tqdm(read(files, range(count)), f"labels of {split}", count, disable=None, leave=False)
-            for record in records:
-                fields = shards.fields(record)
-                labels = {label.decode(errors="replace") for label in fields["labels"].numpy()}
-                groups.setdefault(fields["group"].numpy(), set()).update(labels)
-        self.names = sorted({label for labels in found["train"].values() for label in labels})
+        """Raises TrainingError where they cannot be read, or the training split has fewer than two labels."""
+        self._of: dict[bytes, set[str]] = {}  # by group
+        trained: set[str] = set()
+        for item in _kept(data):
+            self._of.setdefault(item.group.encode("utf-8", "surrogateescape"), set()).update(item.labels)
+            if item.split == "train":
+                trained.update(item.labels)
+        self.names = sorted(trained)
         if len(self.names) < 2:
             raise TrainingError(
                 f"the training videos in {data.directory} have {len(self.names)} labels, classes need two at least: "
                 "prepare them from a manifest with labels"
             )
-        self._of = {group: labels for groups in found.values() for group, labels in groups.items()}
 
     def targets(self, groups: NDArray[Any]) -> NDArray[np.float32]:
         """Groups [n], bytes -> shares of the classes, [n, classes]; zeros where no class is known."""
@@ -70,18 +96,38 @@ class Classifiers:
         self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
         self.optimizer.build(self.variables)
         self.step = tf.Variable(0, dtype=tf.int64)
-        self.history = tf.Variable("[]", dtype=tf.string)
+        self.losses = tf.Variable(0.0, dtype=tf.float64)  # their sum over the steps since the last row of the history
+        self._history = tf.Variable("[]", dtype=tf.string)
         self.checkpoint = tf.train.Checkpoint(
-            model=self.model, heads=self.heads, optimizer=self.optimizer, step=self.step, history=self.history
+            model=self.model,
+            heads=self.heads,
+            optimizer=self.optimizer,
+            step=self.step,
+            losses=self.losses,
+            history=self._history,
         )
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return list(json.loads(self._history.numpy()))
+
+    def record(self, rate: float) -> None:
+        """Close a row of the history: the training loss since the last one. Raises TrainingError where it is none."""
+        history, step = self.history, int(self.step)
+        loss = float(self.losses) / (step - (history[-1]["step"] if history else 0))
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {step}; lower --learning-rate")
+        row = {"step": step, "learning_rate": rate, "train_loss": loss}
+        self._history.assign(json.dumps([*history, row]))
+        self.losses.assign(0.0)
 
     def _logits(self, images: Any, audio: Any, training: bool) -> dict[str, Any]:
         inputs = {"audio": features(audio, self.spec), "image": images}
         return {name: self.heads[name](self.model.get_layer(name)(inputs[name], training=training)) for name in TOWERS}
 
     @tf.function
-    def train(self, images: Any, audio: Any, targets: Any, rate: Any) -> Any:
-        """One step; targets [n, classes]. Returns the sum of both networks' mean cross entropies, nats."""
+    def train(self, images: Any, audio: Any, targets: Any, rate: Any) -> None:
+        """One step; targets [n, classes]. The loss is the sum of both networks' mean cross entropies, nats."""
         known = tf.reduce_sum(targets, 1)
         with tf.GradientTape() as tape:
             logits = self._logits(images, audio, training=True)
@@ -97,7 +143,7 @@ class Classifiers:
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply_gradients(zip(tape.gradient(total, self.variables), self.variables, strict=True))
         self.step.assign_add(1)
-        return loss
+        self.losses.assign_add(tf.cast(loss, tf.float64))
 
     @tf.function(reduce_retracing=True)
     def _posteriors(self, images: Any, audio: Any) -> dict[str, Any]:

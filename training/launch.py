@@ -36,7 +36,11 @@ def free_addresses(count: int) -> list[str]:
 
 
 def start(count: int, command: list[str]) -> list[subprocess.Popen[str]]:
-    """Start a command as each worker; what worker 0 says goes where this process writes, of the others line by line."""
+    """Start a command, a path and arguments, as each worker, that ends with this process.
+
+    What worker 0 says goes where this process writes, of the others line by line.
+    """
+    command = [sys.executable, "-m", "training.parent", str(os.getpid()), *command]
     addresses = free_addresses(count)
     workers = []
     for index in range(count):

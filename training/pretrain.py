@@ -13,7 +13,7 @@ the undisturbed run would have had. Many devices: see `training.devices`.
 from __future__ import annotations
 
 import argparse
-import signal
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from l3edge.spec import PRESETS, Spec
 
 from . import artifacts, devices, network, pairs, shards
-from .arguments import join, number_of_steps, parse_arguments, start
+from .arguments import join, number_of_steps, parse_arguments, started
 from .artifacts import Run, load_run
 from .backend import tf, tf_keras
 from .cli import TrainingError, run
@@ -32,27 +32,11 @@ from .correspondence import Trainer, learning_rate
 from .devices import Devices
 from .input import checked, evaluation_clips, training_clips
 from .small import small
+from .stopping import Stop
 
 __all__ = ["Run", "load_run", "main"]
 
 HELD_OUT = ("validation", "test")
-
-
-class _Stop:
-    """SIGINT and SIGTERM, remembered until the step is done; a second Ctrl-C is not waited for."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: object) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def asked(self) -> tuple[bool, bool]:
-        """(by SIGINT, by SIGTERM)."""
-        return self.signal == signal.SIGINT, self.signal == signal.SIGTERM
 
 
 def pretrain(args: argparse.Namespace) -> int:
@@ -82,18 +66,22 @@ def _pretrain(args: argparse.Namespace, spec: Spec, source: shards.Data, found: 
     }
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
     document = {"arguments": arguments, "data": data, "devices": found.described(), **artifacts.environment()}
-    if found.chief:
-        start(args.run, spec, document)
-    found.barrier()
-    if not found.chief:
-        join(args.run, spec, document, found)
+    with started(args.run, spec, document) if found.chief else contextlib.nullcontext():
+        found.barrier()
+        if not found.chief:
+            join(args.run, spec, document, found)
+        return _go_on(args, spec, source, found, init)
+
+
+def _go_on(args: argparse.Namespace, spec: Spec, source: shards.Data, found: Devices, init: Path | None) -> int:
+    """From the beginning, or the last checkpoint, to the end, where the run is not there yet."""
     if (args.run / "metrics.json").is_file():
         if found.chief:
             print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
         found.barrier()
         return 0
 
-    stop = _Stop()
+    stop = Stop()
     tf_keras.utils.set_random_seed(args.seed)
     trainer = Trainer(
         spec,
@@ -145,7 +133,7 @@ def _train(
     steps: int,
     args: argparse.Namespace,
     manager: Any,
-    stop: _Stop,
+    stop: Stop,
 ) -> int | None:
     """Go on to the last step, or save and return an exit status where a signal ended it.
 

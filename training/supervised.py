@@ -26,8 +26,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,54 +33,48 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from l3edge.spec import PRESETS
+from l3edge.spec import PRESETS, Spec
 
-from . import arguments, artifacts, direct_combination, shards
+from . import arguments, artifacts, devices, direct_combination, shards
 from .backend import tf, tf_keras
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from .correspondence import MEASURES, learning_rate
 from .input import checked, evaluation_clips, training_clips
 from .label_networks import Classifiers, Labels, class_accuracy
 from .small import small
+from .stopping import Stop
 
 
-def _train(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace, manager: Any) -> None:
-    """Go on to the last step. Ctrl-C and SIGTERM leave a checkpoint."""
+def _train(
+    classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace, manager: Any, stop: Stop
+) -> int | None:
+    """Go on to the last step, or save and return an exit status where a signal ended it."""
     first, train = int(classifiers.step), data.split("train")
     clips = checked(training_clips(train, classifiers.spec, args.seed, args.batch, first), train)
     every = max(1, args.steps // 20)
-    losses: list[float] = []
     bar = tqdm(desc=f"{classifiers.spec.name}, labels", initial=first, total=args.steps, unit=" steps", disable=None)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    try:
-        with bar:
-            for done in range(first, args.steps):
-                clip = next(clips)
-                rate = learning_rate(done, args.steps, args.learning_rate, args.warmup)
-                targets = labels.targets(clip["group"].numpy())
-                losses.append(
-                    float(classifiers.train(clip["image"], clip["audio"], targets, tf.constant(rate, tf.float32)))
-                )
-                if not np.isfinite(losses[-1]):
-                    raise TrainingError(f"the loss is {losses[-1]} at step {done + 1}; lower --learning-rate")
-                bar.update()
-                if (done + 1) % every == 0 or done + 1 == args.steps:
-                    row = {"step": done + 1, "learning_rate": rate, "train_loss": float(np.mean(losses))}
-                    classifiers.history.assign(json.dumps([*json.loads(classifiers.history.numpy()), row]))
-                    losses.clear()
-                if (done + 1) % args.checkpoint_every == 0 or done + 1 == args.steps:
-                    manager.save(checkpoint_number=done + 1)
-    except (KeyboardInterrupt, SystemExit):
-        manager.save(checkpoint_number=int(classifiers.step))
-        print(f"stopped at step {int(classifiers.step)} of {args.steps}; the same command continues", file=sys.stderr)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with bar:
+        for done in range(first + 1, args.steps + 1):
+            clip = next(clips)
+            rate = learning_rate(done - 1, args.steps, args.learning_rate, args.warmup)
+            targets = labels.targets(clip["group"].numpy())
+            classifiers.train(clip["image"], clip["audio"], targets, tf.constant(rate, tf.float32))
+            bar.update()
+            if done % every == 0 or done == args.steps:
+                classifiers.record(rate)
+            by_interrupt, by_termination = stop.asked()
+            stops = by_interrupt or by_termination
+            if stops or done % args.checkpoint_every == 0 or done == args.steps:
+                manager.save(checkpoint_number=done)
+            if stops and done < args.steps:
+                print(f"stopped at step {done} of {args.steps}; the same command continues", file=sys.stderr)
+                return 130 if by_interrupt else 0
+    return None
 
 
 def _finish(classifiers: Classifiers, data: shards.Data, labels: Labels, args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate and write what makes the directory a finished run; the threshold is the validation split's."""
-    history = json.loads(classifiers.history.numpy())
+    history = classifiers.history
     metrics: dict[str, Any] = {
         "task": "labels",
         "labels": labels.names,
@@ -143,24 +135,33 @@ def supervise(args: argparse.Namespace) -> int:
             f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
             f"videos with --sample-rate {spec.sample_rate}"
         )
+    devices.configure(deterministic=True)
     document = {
         "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
         "data": {"path": str(args.data.resolve()), "sha256": data.digest, "videos": statistics["verdicts"]["kept"]},
+        "devices": devices.find("one").described(),
         **artifacts.environment(),
     }
-    arguments.start(args.run, spec, document)
+    with arguments.started(args.run, spec, document):
+        return _go_on(args, spec, data)
+
+
+def _go_on(args: argparse.Namespace, spec: Spec, data: shards.Data) -> int:
+    """From the beginning, or the last checkpoint, to the end, where the run is not there yet."""
     if (args.run / "metrics.json").is_file():
         print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
         return 0
     labels = Labels(data)
+    stop = Stop()
     tf_keras.utils.set_random_seed(args.seed)
-    tf.config.experimental.enable_op_determinism()
     classifiers = Classifiers(spec, len(labels.names), args.weight_decay)
     manager = tf.train.CheckpointManager(classifiers.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         classifiers.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
         print(f"continuing at step {int(classifiers.step)} of {args.steps}", file=sys.stderr)
-    _train(classifiers, data, labels, args, manager)
+    status = _train(classifiers, data, labels, args, manager, stop)
+    if status is not None:
+        return status
     print(f"{args.run}: {_summary(_finish(classifiers, data, labels, args))}")
     return 0
 

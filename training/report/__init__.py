@@ -35,7 +35,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "maps over them, and what the data and the network were.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="folder written by pretrain; RUN@CLIPS: its snapshot")
+    parser.add_argument("run", metavar="RUN", help="folder written by pretrain or supervised; RUN@CLIPS: its snapshot")
     parser.add_argument(
         "--data", type=Path, metavar="SHARDS", help="folder written by prepare (default: where the run found it)"
     )

@@ -42,8 +42,13 @@ class Findings:
     clips: held_out.HeldOut
     labels: list[str]  # the most frequent first
     members: NDArray[np.bool_]  # [clips, labels]
-    pairs: inside.Correspondence | None  # None where all clips are of one video
+    pairs: inside.Correspondence | None  # None where all clips are of one video, or the run trained no fusion
     sides: dict[str, Side]
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the towers were trained on labels, by training.supervised: then no fusion was trained."""
+        return self.run.metrics.get("task") == "labels"
 
     @property
     def same_data(self) -> bool:
@@ -105,7 +110,7 @@ def gather(
     trained = {side: towers[side].activity(clips, "trained") for side in SIDES}
     random = {side: inside.Tower(untrained, side, spec).activity(clips, "random") for side in SIDES}
     pairs = None
-    if len(np.unique(clips.groups)) > 1:
+    if len(np.unique(clips.groups)) > 1 and run.metrics.get("task") != "labels":
         probability = inside.probabilities(run.model, trained["image"].joined, trained["audio"].joined)
         pairs = inside.by_label(probability, clips.groups, members)
     with tqdm(total=4, desc="maps", disable=None, leave=False) as bar:

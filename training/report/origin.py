@@ -9,7 +9,7 @@ import numpy as np
 
 from l3edge.frontend import LogMel
 
-from .. import pretrain
+from .. import arguments, supervised
 from ..backend import tf_keras
 from . import embedded
 from .excitation import card, heard
@@ -44,8 +44,11 @@ def _shell(words: list[str]) -> str:
 def command(findings: Findings) -> str:
     """The commands that make the run and this page."""
     recorded = findings.run.arguments["arguments"]
-    defaults = vars(pretrain.parse_arguments(["--data", "-", "--run", "-"]))
-    words = ["python -m training.pretrain"]
+    program, parse = ("supervised", supervised.parser().parse_args) if findings.supervised else (
+        "pretrain", arguments.parse_arguments
+    )  # fmt: skip
+    defaults = vars(parse(["--data", "-", "--run", "-"]))
+    words = [f"python -m training.{program}"]
     for name in sorted(recorded, key=lambda name: (name not in ("preset", "data", "run"), name)):
         value, option = recorded[name], name.replace("_", "-")
         if isinstance(value, bool):
@@ -129,7 +132,13 @@ def data(findings: Findings) -> str:
         parts.append(
             figure(
                 f'<ul class="counts">{items}</ul>',
-                "<b>Kept videos by label.</b> Correspondence is learned without them." + more,
+                "<b>Kept videos by label.</b> "
+                + (
+                    "The towers were trained on them."
+                    if findings.supervised
+                    else "Correspondence is learned without them."
+                )
+                + more,
             )
         )
     else:
@@ -160,7 +169,8 @@ def _tower(findings: Findings, side: str) -> str:
     told = {
         "audio": f"<b>The audio tower</b>: {total}. Outputs are time × frequency × channels.",
         "image": f"<b>The image tower</b>: {total}. Outputs are height × width × channels.",
-        "fusion": f"<b>The fusion of both</b>: {total}. Its two outputs are the logits of “no” and “yes”.",
+        "fusion": f"<b>The fusion of both</b>: {total}. Its two outputs are the logits of “no” and “yes”."
+        + (" It was not trained." if findings.supervised else ""),
     }
     return figure(table(("layer", "kind", "output", "parameters"), cells, "layers"), told[side])
 

@@ -24,18 +24,33 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], str]], ...] = (
 )
 
 
-def _result(metrics: dict[str, Any], split: str) -> tuple[str, str] | None:
-    """(accuracy, what it is over) of a split; None where it has none."""
+CORRESPONDENCE = (
+    "<p>The network was trained on one question: do this picture and this second of sound belong together? Positive "
+    "pairs are a frame and the second around it; negatives are a frame and a second of two different videos. The "
+    "question needs no label. Half the judged pairs are negative, so chance is 50 %.</p>"
+)
+LABELS = (
+    "<p>The network is a supervised control: its two towers were trained as classifiers, each by itself, on the labels "
+    "of the videos. A picture and a second of sound are said to belong together where both seem to be of the same "
+    "class. Half the judged pairs are negative, so chance is 50 %.</p>"
+)
+
+
+def _results(metrics: dict[str, Any], split: str) -> list[tuple[str, str]]:
+    """(accuracy, what it is over) of a split, as far as it has any."""
     result = metrics.get(split) or {}
-    if result.get("accuracy") is None:
-        return None
-    return share(result["accuracy"]), f"{split} pairs judged right, of {result['pairs']:,}"
+    found = []
+    if result.get("accuracy") is not None:
+        found.append((share(result["accuracy"]), f"{split} pairs judged right, of {result['pairs']:,}"))
+    for side, value in (result.get("class_accuracy") or {}).items():
+        found.append((share(value), f"{split} clips put into a class of theirs by {side}, of {len(metrics['labels'])}"))
+    return found
 
 
 def _head(findings: Findings) -> str:
     run = findings.run
     arguments, metrics = run.arguments, run.metrics
-    big = [entry for split in ("test", "validation") if (entry := _result(metrics, split))]
+    big = [entry for split in ("test", "validation") for entry in _results(metrics, split)]
     big.append((f"{arguments['data']['videos']:,}", "videos in its data, all splits"))
     big.append((f"{metrics.get('clips', 0):,}", f"training clips, in {metrics.get('steps', 0):,} steps"))
     cards = "".join(f"<div><b>{value}</b><span>{text(told)}</span></div>" for value, told in big)
@@ -52,9 +67,7 @@ def _head(findings: Findings) -> str:
     ]
     parts = [
         f'<div class="numbers">{cards}</div>',
-        "<p>The network was trained on one question: do this picture and this second of sound belong together? "
-        "Positive pairs are a frame and the second around it; negatives are a frame and a second of two different "
-        "videos. The question needs no label. Half the judged pairs are negative, so chance is 50 %.</p>",
+        LABELS if findings.supervised else CORRESPONDENCE,
     ]
     if not findings.same_data:
         parts.append(
@@ -79,8 +92,8 @@ def page(findings: Findings) -> str:
     if findings.run.clips is not None:
         preset += f" after {findings.run.clips:,} clips"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=f"{preset}: what it learned by audio-visual correspondence",
-        heading=f"{preset}: what it learned from looking and listening",
+        title=f"{preset}: what it learned {'from labels' if findings.supervised else 'by audio-visual correspondence'}",
+        heading=f"{preset}: what it learned from {'labels' if findings.supervised else 'looking and listening'}",
         contents=contents,
         head=_head(findings),
         sections=sections,

@@ -40,6 +40,17 @@ def curves(findings: Findings) -> str:
     def column(name: str) -> list[float | None]:
         return [row.get(name) for row in rows]
 
+    rates = charts.lines("learning rate", steps, {"learning rate": column("learning_rate")})
+    if findings.supervised:
+        chance = 2 * float(np.log(len(findings.run.metrics["labels"])))
+        loss = charts.lines("cross entropy, nats", steps, {"train": column("train_loss")}, (chance, "chance"))
+        return figure(
+            f'<div class="three">{loss}{rates}</div>',
+            "The mean over the augmented training clips since the dot before, of the audio and the image network's "
+            "cross entropies, added. The dashed line is what two networks have that give all classes the same "
+            "probability.",
+            "wide",
+        )
     drawn = [
         charts.lines(
             f"{name}",
@@ -52,7 +63,7 @@ def curves(findings: Findings) -> str:
             ("share of pairs judged right", "accuracy", (0.5, "chance")),
         )
     ]
-    drawn.append(charts.lines("learning rate", steps, {"learning rate": column("learning_rate")}))
+    drawn.append(rates)
     legend = '<p class="legend"><span class="key c0"></span>train <span class="key c1"></span>validation</p>'
     return figure(
         legend + f'<div class="three">{"".join(drawn)}</div>',
@@ -84,6 +95,13 @@ def _overall(findings: Findings) -> str:
 
 def accuracy(findings: Findings) -> str:
     """Correspondence over all pairs of the held-out clips, and by label where there are labels."""
+    if findings.supervised:
+        return note(
+            "The towers were trained on labels. The fusion, which would judge whether a picture and a sound belong "
+            "together, was not trained, so it is not asked. The accuracy at the top of the page, where there is one, "
+            "is that of direct combination: the scalar product of the two networks' class probabilities, above a "
+            "threshold that is the best one on pairs of the validation split."
+        )
     pairs = findings.pairs
     if pairs is None:
         return note(
