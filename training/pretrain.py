@@ -220,7 +220,7 @@ def _summary(metrics: dict[str, Any]) -> str:
             parts.append(f"{split}: fewer than two videos, no accuracy")
         else:
             known = result["ceiling"] < 1
-            ceiling = f", of at most {result['ceiling']:.3f} by labels alone" if known else ""
+            ceiling = f" (who knows the labels and nothing else: {result['ceiling']:.3f})" if known else ""
             parts.append(f"{split} AVC accuracy {result['accuracy']:.3f} on {result['pairs']} pairs{ceiling}")
     return "; ".join(parts) + " (chance 0.5)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 
@@ -15,6 +16,7 @@ class Stop:
 
     def _handle(self, number: int, frame: object) -> None:
         self.signal = number
+        os.write(2, b"\nstopping after this step; Ctrl-C stops at once\n")  # print is not for signal handlers
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def asked(self) -> tuple[bool, bool]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import pdist
 
 from ..cli import TrainingError
 from . import charts
@@ -129,7 +130,7 @@ def accuracy(findings: Findings) -> str:
     values = pairs.matrix[np.ix_(shown, shown)]
     if len(shown) > 2:  # alike labels beside each other
         filled = np.nan_to_num(values, nan=0.0)
-        shown = leaves_list(linkage(filled + filled.T, "average", optimal_ordering=True))
+        shown = leaves_list(linkage(pdist(filled + filled.T), "average", optimal_ordering=True))
         values = values[np.ix_(shown, shown)]
     names = [findings.labels[k] for k in shown]
     only = f" The {MOST_LABELS} most frequent of {len(findings.labels)} labels." if left_out else ""
