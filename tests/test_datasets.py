@@ -186,3 +186,17 @@ def test_videos_are_sound_too(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:3_000])
     with pytest.raises(TrainingError, match=r"b\.mp4 cannot be decoded"):
         datasets.load(datasets.Clip("b", tmp_path / "b.mp4", "cat", 1, "b"), 16_000)
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_surround_sound_is_the_mean_of_its_channels(tmp_path: Path, kind: str, channels: int) -> None:
+    """5.1 and 7.1, each channel with a tone of its own: all are heard, as loud as each other, and nothing else."""
+    pytest.importorskip("av", reason="PyAV is not in the device environment")
+    pytest.importorskip("PIL", reason="Pillow is not in the device environment")
+    hertz = 400 * np.arange(1, channels + 1)
+    tones = 0.4 * np.sin(2 * np.pi * hertz[:, None] * np.arange(32_000) / 16_000)
+    path = tmp_path / "a.media"  # by this name PyAV reads it
+    soundfile.write(path, tones.T, 16_000, format=kind, subtype="PCM_16")
+    heard = datasets.load(datasets.Clip("a", path, "cat", 1, "a"), 16_000)
+    np.testing.assert_allclose(heard, tones.mean(0), atol=1e-4)

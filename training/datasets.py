@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import re
 from collections import Counter
@@ -103,9 +104,8 @@ def load(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
     """A clip's sound at this rate, float32 [n], mono; an Error names a file that cannot be decoded."""
     if clip.path.suffix.lower() in _LIBSNDFILE:
         samples, rate = audio.read(clip.path)
-    else:
-        samples, rate = _decode(clip.path)
-    return audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
+        return audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
+    return _decode(clip.path, sample_rate)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -193,24 +193,27 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    """The first audio stream of a media file, float32 [n, channels], and its rate in Hz."""
+def _decode(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """The first audio stream of a media file at this rate, float32 [n], mono."""
     try:
         import av
+
+        from .tracks import mono
     except ImportError as error:
-        raise TrainingError(f"{path}: reading it needs the package av ({error}); install it") from error
+        raise TrainingError(f"{path}: reading it needs the packages av and pillow ({error}); install them") from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise TrainingError(f"{path} has no sound")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-            frames = [made for frame in container.decode(stream) for made in resampler.resample(frame)]
-            frames += resampler.resample(None)
+            frames = [(frame.sample_rate, mono(frame)) for frame in container.decode(container.streams.audio[0])]
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be decoded: {error}") from error
-    parts = [frame.to_ndarray() for frame in frames]
-    if not parts:
+    if not frames:
         raise TrainingError(f"{path} has no sound: its audio stream is empty")
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).T), rate
+    stretches = itertools.groupby(frames, key=lambda frame: frame[0])  # a stream's rate may change
+    return np.concatenate(
+        [
+            audio.resample(np.concatenate([samples for _, samples in stretch]), rate, sample_rate)
+            for rate, stretch in stretches
+        ]
+    )
