@@ -195,7 +195,7 @@ def parser() -> argparse.ArgumentParser:
         "the videos that --small synthesised). Sets called as a row of `content` are its matched ones",
     )
     made.add_argument("--protocol", choices=["linear", "svm", "mlp"], default="linear", help="of training.probe")
-    made.add_argument("--folds", type=int, nargs="+", default=[], metavar="N", help="use these folds only")
+    made.add_argument("--folds", type=int, nargs="+", default=[], metavar="N", help="--folds of training.probe")
     made.add_argument("--probe-seeds", type=int, nargs="+", default=[], metavar="S", help="--seeds of training.probe")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for table, figure and JSON (default: WORK)")
     return made
