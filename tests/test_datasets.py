@@ -130,7 +130,7 @@ def test_held_out_folds_must_be_named(tmp_path: Path) -> None:
     assert {clip.fold for clip in datasets.held_out(every)} == {4, 5}
     assert not datasets.held_out(datasets.read(folder, [1, 2, 3]))
     rows = [{"path": clip.path, "label": clip.label, "fold": 1 + i % 2} for i, clip in enumerate(every)]
-    with pytest.raises(TrainingError, match="4-0-A-7.wav, 12 in all"):  # whatever a table of one's own calls them
+    with pytest.raises(TrainingError, match=r"4-0-A-7\.wav, 12 in all"):  # whatever a table of one's own calls them
         datasets.read(table(tmp_path / "own.csv", rows), [1, 2])
 
 
