@@ -111,8 +111,8 @@ def test_only_some_folds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folds", "name", "message"),
     [
-        ((1, 2, 4), "{fold}-{n}-A.wav", "4-0-A.wav, 6 in all.*held"),
-        ((1, 5), "{fold}-{n}-A-40.wav", "folds 4 and 5"),
+        ((1, 2, 4), "{fold}-{n}-A.wav", "4-0-A.wav, 6 in all.*holds them out"),
+        ((1, 5), "{fold}-{n}-A-40.wav", "folds 4 and 5.*--folds 1 2 3 4 5"),
         ((1,), "{fold}-{n}.wav", "two folds and two classes"),
         ((1, 2), "take-{fold}-{n}.wav", "must begin with the number of its fold"),
         ((), "", "holds no <class>/<fold>"),
@@ -121,6 +121,17 @@ def test_only_some_folds(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path, folds: tuple[int, ...], name: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         datasets.read(class_folders(tmp_path, folds, name))
+
+
+def test_held_out_folds_must_be_named(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path, (1, 2, 3, 4, 5), "{fold}-{n}-A-7.wav")
+    every = datasets.read(folder, [1, 2, 3, 4, 5])
+    assert {clip.fold for clip in every} == {1, 2, 3, 4, 5}
+    assert {clip.fold for clip in datasets.held_out(every)} == {4, 5}
+    assert not datasets.held_out(datasets.read(folder, [1, 2, 3]))
+    rows = [{"path": clip.path, "label": clip.label, "fold": 1 + i % 2} for i, clip in enumerate(every)]
+    with pytest.raises(TrainingError, match=r"4-0-A-7\.wav, 12 in all"):  # whatever a table of one's own calls them
+        datasets.read(table(tmp_path / "own.csv", rows), [1, 2])
 
 
 def test_folds_of_other_sets_may_have_any_number(tmp_path: Path) -> None:
@@ -186,3 +197,17 @@ def test_videos_are_sound_too(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:3_000])
     with pytest.raises(TrainingError, match=r"b\.mp4 cannot be decoded"):
         datasets.load(datasets.Clip("b", tmp_path / "b.mp4", "cat", 1, "b"), 16_000)
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_surround_sound_is_the_mean_of_its_channels(tmp_path: Path, kind: str, channels: int) -> None:
+    """5.1 and 7.1, each channel with a tone of its own: all are heard, as loud as each other, and nothing else."""
+    pytest.importorskip("av", reason="PyAV is not in the device environment")
+    pytest.importorskip("PIL", reason="Pillow is not in the device environment")
+    hertz = 400 * np.arange(1, channels + 1)
+    tones = 0.4 * np.sin(2 * np.pi * hertz[:, None] * np.arange(32_000) / 16_000)
+    path = tmp_path / "a.media"  # by this name PyAV reads it
+    soundfile.write(path, tones.T, 16_000, format=kind, subtype="PCM_16")
+    heard = datasets.load(datasets.Clip("a", path, "cat", 1, "a"), 16_000)
+    np.testing.assert_allclose(heard, tones.mean(0), atol=1e-4)

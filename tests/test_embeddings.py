@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +148,41 @@ def test_what_is_no_model(run: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(TrainingError, match=message):
             embedders.load(name)
+
+
+_KEY = """
+import importlib.metadata, pathlib, types
+import l3edge.engine
+from training import embeddings
+from training.datasets import Clip
+{patch}
+spec = types.SimpleNamespace(sample_rate=16000, window=16000)
+model = types.SimpleNamespace(spec=spec, identity="0" * 64, engine="litert 2")
+print(embeddings.key(model, Clip("a", pathlib.Path({sound!r}), "noise", 1, "a"), 0.1, 0, True))
+"""
+
+
+def test_the_key_is_of_the_code_and_of_what_it_runs_on(clips: list[Clip], tmp_path: Path) -> None:
+    """In processes of their own, from a copy of the source."""
+    root = Path(__file__).parents[1]
+    for package in ("l3edge", "training"):
+        shutil.copytree(root / package, tmp_path / "copy" / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def key(patch: str = "") -> str:
+        code = _KEY.format(patch=patch, sound=str(clips[0].path))
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / "copy", capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    first = key()
+    assert key() == first
+    others = [key("l3edge.engine.cpu_kind = lambda: 'x86_64-avx9'")]
+    for package in ("soxr", "soundfile", "av"):
+        said = f"'9.9' if name == '{package}' else known(name)"
+        others.append(key(f"known = importlib.metadata.version\nimportlib.metadata.version = lambda name: {said}"))
+    for name in ("embeddings", "tracks", "network"):
+        with (tmp_path / "copy/training" / f"{name}.py").open("a") as file:
+            file.write("# changed\n")
+        others.append(key())
+    assert len({first, *others}) == 8

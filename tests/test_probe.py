@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,43 @@ def test_takes_of_one_recording_go_together() -> None:
     correct, ones = np.repeat([1.0, 0, 1, 1, 0, 1], 10), np.ones(60)
     together, apart = (rotation.estimate(part, correct, ones) for part in (takes, each))
     assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_of_many_recordings_no_more_is_held_than_of_few() -> None:
+    """The interval of one draw of all at once, in a fraction of its memory."""
+    rng = np.random.default_rng(1)
+    listed = [Clip(f"{n}", Path("nowhere"), "dog", 1, f"{n % 600}") for n in range(900)]
+    count = rng.integers(1, 9, 900).astype(float)
+    correct = np.minimum(count, rng.integers(0, 9, 900))
+    tracemalloc.start()
+    made = rotation.estimate(listed, correct, count)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 25e6  # all at once: 48 MB, and as much for their product
+    names = sorted({clip.group for clip in listed})
+    place = {name: i for i, name in enumerate(names)}
+    sums = np.zeros((600, 2))
+    np.add.at(sums, [place[clip.group] for clip in listed], np.stack([correct, count], 1))
+    drawn = np.random.default_rng(0).multinomial(600, np.full(600, 1 / 600), rotation.RESAMPLES) @ sums
+    assert made == (sums[:, 0].sum() / sums[:, 1].sum(), *np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5]))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "folds", "message"),
+    [
+        (lambda clip: clip.fold == 2, None, "no clip of fold 2 has a window.*--folds"),
+        (lambda clip: clip.fold != 1, [1], "without fold 1 there are no windows to be fitted on.*--protocol svm"),
+        (lambda clip: clip.fold != 1 and clip.label != "hen", None, "no windows but those of hen"),
+    ],
+)
+def test_folds_without_windows_are_named(
+    lacking: Callable[[Clip], bool], folds: list[int] | None, message: str
+) -> None:
+    listed = clips()
+    made = windows(listed, 1.0)
+    kept = ~np.array([lacking(listed[i]) for i in made.clip])
+    with pytest.raises(TrainingError, match=message):
+        rotation.probe(Windows(made.values[kept], made.clip[kept]), listed, folds)
 
 
 def dataset(folder: Path, folds: tuple[int, ...] = (1, 2, 3), name: str = "{fold}-{n}-A.wav") -> Path:

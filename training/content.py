@@ -1,7 +1,7 @@
 """Manifests of the same number of music videos, environmental ones, and of both mixed: the content experiment.
 
     python -m training.content VIDEOS --out FOLDER                                      AudioSet: needs --ontology
-    python -m training.content VIDEOS --out FOLDER --music guitar,drum --environmental rain,dog
+    python -m training.content VIDEOS --out FOLDER --music guitar --music drum --environmental rain
 
 Cramer et al. 2019 (OpenL3) train on a music and an environmental subset of AudioSet and ask whether the content must
 match that of the task downstream. So that content alone differs, each of music.csv, environmental.csv and mixed.csv
@@ -87,8 +87,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clips", type=Path, metavar="FOLDER", help="clips of AudioSet's lists, named by YTID")
     made.add_argument("--clips-are-cut", action="store_true", help="YTID.mp4 is the listed part alone")
     made.add_argument("--ontology", type=Path, metavar="JSON", help="AudioSet's ontology.json")
-    made.add_argument("--music", default="music", metavar="A,B,...", help="labels or a named selection")
-    made.add_argument("--environmental", default="environmental", metavar="A,B,...", help="labels or a named selection")
+    for content in ("music", "environmental"):
+        made.add_argument(
+            f"--{content}",
+            action="append",
+            default=[],
+            metavar="LABEL",
+            help=f"as --select of training.prepare; may be given several times (default: {content})",
+        )
     made.add_argument("--count", type=positive_int, metavar="N", help="training videos of each, at most")
     made.add_argument("--seed", type=int, default=0, help="of which videos are taken")
     return made
@@ -102,10 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
             clips=args.clips,
             ontology=args.ontology,
             clips_are_cut=args.clips_are_cut,
-            select=select.split(","),
+            select=select,
             missing_ok=True,
         )
-        for select in (args.music, args.environmental)
+        for select in (args.music or ["music"], args.environmental or ["environmental"])
     ]
     chosen = matched(*sides, args.count, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)

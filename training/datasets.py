@@ -25,10 +25,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ from l3edge import audio
 from .cli import TrainingError
 
 FOLDS = 5
-HELD_OUT = re.compile(r"[45]-\d+-[A-Z](-\d+)?\.\w+")  # names of ESC-10's folds 4 and 5
+HELD_OUT = re.compile(r"([45])-\d+-[A-Z](-\d+)?\.\w+")  # names of ESC-10's and ESC-50's folds 4 and 5
 ESC10 = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
 
 _IN_CLASS_FOLDERS = (".ogg", ".wav", ".flac")
@@ -68,7 +69,8 @@ def read(dataset: str | os.PathLike[str], folds: Collection[int] | None = None) 
     """The clips of a dataset, in the order of their names.
 
     folds: only those; the files of others are not so much as opened.
-    Raises TrainingError where there is nothing to rotate over, or where a clip is of ESC-10's folds 4 and 5.
+    Raises TrainingError where there is nothing to rotate over, or where a clip is of ESC-50's folds 4 or 5 (ESC-10 is a
+    part of it) and `folds` does not name that one.
     """
     dataset = Path(dataset)
     tables = (dataset, *(dataset / name for name in _TABLES))
@@ -76,14 +78,20 @@ def read(dataset: str | os.PathLike[str], folds: Collection[int] | None = None) 
     clips = _of_table(table) if table else _of_class_folders(dataset)
     if folds is not None:
         clips = [clip for clip in clips if clip.fold in folds]
-    held_out = [clip.path.name for clip in clips if HELD_OUT.fullmatch(clip.path.name)]
-    if held_out:
+    unasked = [clip.path.name for clip in held_out(clips) if folds is None or int(clip.path.name[0]) not in folds]
+    if unasked:
         raise TrainingError(
-            f"{dataset} holds clips of ESC-10's folds 4 and 5 ({held_out[0]}, {len(held_out)} in all): they are held "
-            "out and not to be looked at; probe folds 1 to 3 only, with --folds 1 2 3"
+            f"{dataset} holds clips of ESC-50's folds 4 and 5 ({unasked[0]}, {len(unasked)} in all): this project's "
+            "development holds them out, so that a last judgement is left; probe folds 1 to 3 with --folds 1 2 3, or "
+            "say with --folds 1 2 3 4 5 that you mean them"
         )
     check(clips)
     return sorted(clips)
+
+
+def held_out(clips: Iterable[Clip]) -> list[Clip]:
+    """Those of ESC-50's folds 4 and 5, on which nothing in this project was tried or chosen."""
+    return [clip for clip in clips if HELD_OUT.fullmatch(clip.path.name)]
 
 
 def check(clips: Sequence[Clip]) -> None:
@@ -103,9 +111,8 @@ def load(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
     """A clip's sound at this rate, float32 [n], mono; an Error names a file that cannot be decoded."""
     if clip.path.suffix.lower() in _LIBSNDFILE:
         samples, rate = audio.read(clip.path)
-    else:
-        samples, rate = _decode(clip.path)
-    return audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
+        return audio.resample(audio.to_mono(samples).samples, rate, sample_rate)
+    return _decode(clip.path, sample_rate)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -193,24 +200,27 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    """The first audio stream of a media file, float32 [n, channels], and its rate in Hz."""
+def _decode(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """The first audio stream of a media file at this rate, float32 [n], mono."""
     try:
         import av
+
+        from .tracks import mono
     except ImportError as error:
-        raise TrainingError(f"{path}: reading it needs the package av ({error}); install it") from error
+        raise TrainingError(f"{path}: reading it needs the packages av and pillow ({error}); install them") from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise TrainingError(f"{path} has no sound")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-            frames = [made for frame in container.decode(stream) for made in resampler.resample(frame)]
-            frames += resampler.resample(None)
+            frames = [(frame.sample_rate, mono(frame)) for frame in container.decode(container.streams.audio[0])]
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be decoded: {error}") from error
-    parts = [frame.to_ndarray() for frame in frames]
-    if not parts:
+    if not frames:
         raise TrainingError(f"{path} has no sound: its audio stream is empty")
-    return np.ascontiguousarray(np.concatenate(parts, axis=1).T), rate
+    stretches = itertools.groupby(frames, key=lambda frame: frame[0])  # a stream's rate may change
+    return np.concatenate(
+        [
+            audio.resample(np.concatenate([samples for _, samples in stretch]), rate, sample_rate)
+            for rate, stretch in stretches
+        ]
+    )

@@ -1,9 +1,11 @@
 """Embeddings of a dataset's windows, kept on disk by the content of what made them.
 
-A cache file's name is the SHA-256 over all that its bits depend on: the model (its file's or its weights' digest), the
-engine and its version, the kind of processor, the audio file's bytes, where windows lie in it, and the source code of
-this project that computes an embedding. So nothing in it is ever out of date; what is no longer asked for can be
-deleted at any time. A damaged file is computed again.
+A cache file's name is the SHA-256 over what its bits depend on: the model (its file's or its weights' digest), the
+engine and its version, the kind of processor (`l3edge.engine.cpu_kind`), the versions of the packages that decode,
+resample and compute, the audio file's bytes, where windows lie in it, and the source code of this project that computes
+an embedding. So what is found is what would be made, as far as a processor's kind and a package's version say: another
+build of the same version, or a run's tower on a GPU, may round otherwise. What is no longer asked for can be deleted at
+any time. A damaged file is computed again.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
-import platform
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import l3edge
+from l3edge import engine
 from l3edge.model_file import replacing
 
 from . import datasets
@@ -33,6 +36,9 @@ from .datasets import Clip
 from .embedders import Embedder, whole_windows
 
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l3edge" / "embeddings"
+
+_PACKAGES = ("numpy", "soxr", "soundfile", "av")  # the engine says its own version
+_MODULES = ("correspondence", "datasets", "embedders", "embeddings", "network", "tf_ops", "tracks")
 
 Load = Callable[[Clip, int], NDArray[np.float32]]
 
@@ -88,11 +94,21 @@ class Cache:
 
 
 @functools.cache
+def _machine() -> dict[str, object]:
+    """What a process computes with."""
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {"processor": engine.cpu_kind(), "packages": versions}
+
+
+@functools.cache
 def _code() -> str:
-    """SHA-256 of the source that an embedding depends on: all of l3edge, and what trains and feeds a tower."""
+    """SHA-256 of the source that an embedding depends on: all of l3edge, and what makes and feeds a tower."""
     here = Path(__file__).parent
     files = sorted(Path(l3edge.__file__).parent.glob("*.py"))
-    files += [here / f"{name}.py" for name in ("correspondence", "datasets", "embedders", "network", "tf_ops")]
+    files += [here / f"{name}.py" for name in _MODULES]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
@@ -102,8 +118,7 @@ def key(embedder: Embedder, clip: Clip, hop: float, begin: int, pad: bool) -> st
     said = {
         "model": embedder.identity,
         "engine": embedder.engine,
-        "machine": platform.machine(),
-        "numpy": np.__version__,
+        "machine": _machine(),
         "audio": hashlib.sha256(clip.path.read_bytes()).hexdigest(),
         "windows": [spec.sample_rate, spec.window, round(hop * spec.sample_rate), begin, pad],
         "code": _code(),

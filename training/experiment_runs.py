@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import artifacts, datasets, probe
+from . import artifacts, datasets, plan, probe
 from .cli import TrainingError
+from .datasets import Clip
 
 Value = dict[str, Any]  # mean and sd over seeds, low and high, seeds: {seed: value}; plain JSON
 Runs = dict[str, dict[int, Path]]  # condition -> seed -> run directory
@@ -55,6 +58,7 @@ class Prober(NamedTuple):
             "model": model,
             "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "dataset": str(dataset.path.resolve()),
+            "listing": self._listing(dataset),
             "options": options,
         }
         folder = self.work / "probes" / f"{dataset.name}-{self.protocol}"
@@ -74,18 +78,29 @@ class Prober(NamedTuple):
         artifacts.write_json(path, {"asked": asked, "result": result})
         return result
 
+    def clips(self, dataset: Dataset) -> list[Clip]:
+        """What is probed of a set."""
+        return datasets.read(dataset.path, self.folds or None)
+
+    def _listing(self, dataset: Dataset) -> str:
+        """SHA-256 of what a set holds, its files by name and size."""
+        rows = [
+            [clip.name, clip.label, clip.fold, clip.group, clip.path.stat().st_size] for clip in self.clips(dataset)
+        ]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
 
 def default_datasets(work: Path) -> list[Dataset]:
-    """ESC-10 if it is there, else the videos that a small run synthesised."""
+    """ESC-10 if it is there, else the videos that a small run synthesised to be probed on."""
     if datasets.ESC10.is_dir():
         return [Dataset("ESC-10", datasets.ESC10)]
-    index = work / "videos" / "index.csv"
+    index = work / "downstream" / "index.csv"
     if not index.is_file():
         raise TrainingError(
             f"there is neither {datasets.ESC10} nor {index} to probe on: name a labelled set with --dataset, or the "
             "folder that holds esc10 in L3EDGE_DATA"
         )
-    return [Dataset("videos", index)]
+    return [Dataset("downstream", index)]
 
 
 def find(work: Path, conditions: Sequence[str]) -> Runs:
@@ -140,6 +155,21 @@ def probed(prober: Prober, runs: Mapping[int, Path], dataset: Dataset) -> Value:
 def untrained(prober: Prober, runs: Mapping[int, Path], dataset: Dataset) -> Value:
     """Downstream accuracy of the weights that the runs began with: the same network, having learned nothing."""
     return downstream({seed: prober(f"random:{run}:{seed}", run / "spec.json", dataset) for seed, run in runs.items()})
+
+
+def heard(runs: Runs, clips: Sequence[Clip]) -> int:
+    """How many of the clips any of the runs was trained on, as far as their data sets are still there to say."""
+    paths = {os.path.realpath(clip.path) for clip in clips}
+    names = {Path(path).name for path in paths}
+    found: set[str] = set()
+    data = {
+        artifacts.read_json(path / "arguments.json")["data"]["path"] for own in runs.values() for path in own.values()
+    }
+    for items in (Path(folder) / plan.ITEMS for folder in data):
+        if items.is_file():
+            trained = (item.path for item in plan.parse_items(items.read_bytes()) if item.split == "train")
+            found |= paths & {os.path.realpath(path) for path in trained if Path(path).name in names}
+    return len(found)
 
 
 def described(run: Path) -> dict[str, Any]:

@@ -141,6 +141,14 @@ def result(name: str, work: Path, prober: Prober, datasets: Sequence[Dataset]) -
         else f"one seed, {seeds[0]}; the interval is 95 % over the recordings of the set downstream"
     )
     described = [experiment_runs.described(path) for found in runs.values() for path in found.values()]
+    notes = []
+    for dataset in datasets:
+        clips = prober.clips(dataset)
+        if known := experiment_runs.heard(runs, clips):
+            notes.append(
+                f"The towers were trained on {known} of the {len(clips)} clips of {dataset.name}: that column says "
+                "nothing of sounds that are new to them."
+            )
     kinds = sorted(
         {document["arguments"]["preset"] + " --small" * document["arguments"]["small"] for document in described}
     )
@@ -156,6 +164,7 @@ def result(name: str, work: Path, prober: Prober, datasets: Sequence[Dataset]) -
             + ", ".join(f"{data} {1 / count:.1%}" for data, count in classes.items()),
             f"Models: {', '.join(kinds)}; {', '.join(sorted({_training(document) for document in described}))}.",
             *experiment.notes,
+            *notes,
         ],
         "bars": bars,
         "published": list(experiment.published),
@@ -192,10 +201,10 @@ def parser() -> argparse.ArgumentParser:
         type=Dataset.parse,
         metavar="[NAME=]PATH",
         help="a labelled set, as for training.probe; several times for several (default: ESC-10 if it is there, else "
-        "the videos that --small synthesised). Sets called as a row of `content` are its matched ones",
+        "those that --small synthesised for it). Sets called as a row of `content` are its matched ones",
     )
     made.add_argument("--protocol", choices=["linear", "svm", "mlp"], default="linear", help="of training.probe")
-    made.add_argument("--folds", type=int, nargs="+", default=[], metavar="N", help="use these folds only")
+    made.add_argument("--folds", type=int, nargs="+", default=[], metavar="N", help="--folds of training.probe")
     made.add_argument("--probe-seeds", type=int, nargs="+", default=[], metavar="S", help="--seeds of training.probe")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for table, figure and JSON (default: WORK)")
     return made

@@ -74,7 +74,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--protocol", choices=list(PROTOCOLS), default="linear", help="what is fitted on which windows")
     made.add_argument("--data", type=Path, metavar="DATASET", help="the dataset, if it is not the last name")
-    made.add_argument("--folds", type=int, nargs="+", metavar="N", help="use these folds only")
+    made.add_argument(
+        "--folds",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="use these folds only; 4 and 5 of ESC-50 and "
+        "ESC-10 are held out from this project's development, and used only if named here",
+    )
     made.add_argument(
         "--seeds",
         type=_seed,
@@ -119,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = arguments.seeds or protocol.seeds or (0,)
     names, dataset = split(arguments.names, arguments.data)
     clips = datasets.read(dataset, arguments.folds)
+    if spent := datasets.held_out(clips):
+        print(f"{len(spent)} clips are of folds held out from this project's development: 4 and 5", file=sys.stderr)
     folds = sorted({clip.fold for clip in clips})
     if len(folds) < protocol.folds:
         raise TrainingError(

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from . import classifiers, datasets, embeddings
 from .classifiers import PROTOCOLS, Classify, Protocol, Rows
+from .cli import TrainingError
 from .datasets import Clip
 from .embedders import Embedder
 from .embeddings import Cache, Load, Windows
 
 RESAMPLES = 10_000
+_DRAWN_AT_ONCE = 2**20  # numbers of a bootstrap that are in memory, 8 bytes each
 _REMEMBERED = 256  # clips whose sound is not read again for the next seed
 SHARES = ("window_accuracy", "clip_accuracy")
 
@@ -77,7 +79,10 @@ def labels_of(clips: Sequence[Clip]) -> list[str]:
 def rotate(
     classify: Classify, windows: Windows, clips: Sequence[Clip], seed: int = 0, folds: Sequence[int] | None = None
 ) -> Judged:
-    """Fit for each of the test folds (default: all there are) on the clips of the other folds, and count."""
+    """Fit for each of the test folds (default: all there are) on the clips of the other folds, and count.
+
+    Raises TrainingError where a fold has no window, or the folds beside it have windows of one class alone.
+    """
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
@@ -89,6 +94,7 @@ def rotate(
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     chosen = {}
     every = sorted(set(fold.tolist())) if folds is None else folds
+    _check(rows, every, labels)
     for tested in tqdm(every, desc="fitting without each fold", unit=" folds", disable=None, leave=False):
         test = rows.where(rows.fold == tested)
         with threadpool_limits(1):  # so small a problem gains nothing from threads, and loses much on a busy machine
@@ -102,6 +108,20 @@ def rotate(
         counts.clips_correct[index] = decided == truth[index]
         np.add.at(confusion, (truth[index], decided), 1)
     return Judged(counts, confusion, chosen)
+
+
+def _check(rows: Rows, folds: Sequence[int], labels: Sequence[str]) -> None:
+    why = (
+        "all else is shorter than a window or too quiet; leave such folds out with --folds, or take --protocol svm, "
+        "which fills short clips up and hears quiet ones"
+    )
+    for tested in folds:
+        if not np.any(rows.fold == tested):
+            raise TrainingError(f"no clip of fold {tested} has a window to judge: {why}")
+        others = np.unique(rows.label[rows.fold != tested])
+        if len(others) < 2:
+            known = f"but those of {labels[others[0]]} " if len(others) else ""
+            raise TrainingError(f"without fold {tested} there are no windows {known}to be fitted on: {why}")
 
 
 def probe(windows: Windows, clips: Sequence[Clip], folds: Sequence[int] | None = None) -> Counts:
@@ -126,13 +146,19 @@ def estimate(
     """
     if against is not None:
         correct = correct - against
-    names = sorted({clip.group for clip in clips})
-    group = np.array([names.index(clip.group) for clip in clips])
-    right, every = (np.bincount(group, values, len(names)) for values in (correct, count))
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    shares = (drawn @ right) / np.maximum(drawn @ every, 1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Estimate(float(right.sum() / every.sum()), float(low), float(high))
+    names, group = np.unique([clip.group for clip in clips], return_inverse=True)
+    sums = np.stack([np.bincount(group, values, len(names)) for values in (correct, count)], axis=1)
+    right, every = sums.sum(axis=0)
+    random, equal = np.random.default_rng(0), np.full(len(names), 1 / len(names))
+    rows = max(1, _DRAWN_AT_ONCE // len(names))
+    drawn = np.concatenate(
+        [
+            random.multinomial(len(names), equal, min(rows, RESAMPLES - done)) @ sums
+            for done in range(0, RESAMPLES, rows)
+        ]
+    )
+    low, high = np.percentile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), [2.5, 97.5])
+    return Estimate(float(right / every), float(low), float(high))
 
 
 def measure(

@@ -68,7 +68,7 @@ class Sound:
         return self._since + self._read / self._rate
 
     def add(self, frame: av.AudioFrame) -> None:
-        samples, rate = _mono(frame), frame.sample_rate
+        samples, rate = mono(frame), frame.sample_rate
         time = frame.time if frame.time is not None else (self.latest or 0.0)
         self.earliest = time if self.earliest is None else self.earliest
         self.latest = time + len(samples) / rate
@@ -126,7 +126,7 @@ def _ceil(samples: float) -> int:
     return math.ceil(samples - 1e-3)  # time stamps are binary fractions
 
 
-def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
+def mono(frame: av.AudioFrame) -> NDArray[np.float32]:
     """Mean of the channels, float32 [n], full scale 1.0, non-finite samples zero.
 
     Not by frame.to_ndarray(), which knows no 64-bit integers, and in PyAV 18.1 takes planar 7.1 for nine channels, the

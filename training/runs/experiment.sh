@@ -9,8 +9,9 @@
 #   STEPS BATCH LEARNING_RATE WARMUP    of all training
 #   PRESET                              the model, where the experiment does not compare several
 #   COUNT KINDS                         of the videos that --small synthesises
-#   DATASET PROTOCOL PROBE              the downstream sets for training.probe (default: ESC-10 if it is there, else the
-#                                       videos), its protocol, and further options of training.experiments
+#   DOWNSTREAM_COUNT                    of the others that it synthesises for the probe, where ESC-10 is not there
+#   DATASET PROTOCOL PROBE              the downstream sets for training.probe (default: ESC-10 if it is there, else
+#                                       those others), its protocol, and further options of training.experiments
 #   PREPARE PRETRAIN                    further options of these commands, such as PREPARE="--ontology ontology.json
 #                                       --clips FOLDER" for AudioSet's lists, or PRETRAIN="--sync-batch-norm --xla"
 #   STRATEGY                            one, mirrored or multi_worker (default: mirrored, with --small one)
@@ -46,22 +47,28 @@ read -ra prepare_options <<< "${PREPARE:-}"
 read -ra pretrain_options <<< "${PRETRAIN:-}"
 read -ra probe_options <<< "${PROBE:-$(if [ -n "$small" ] && [ "$protocol" = linear ]; then echo --probe-seeds 0; fi)}"
 
-# Videos of these kinds, unless one's own were named: the folder `videos`.
 synthesize() { # KINDS COUNT SEED FOLDER
   "$python" -m training.synthesize --kinds "$1" --count "$2" --seed "$3" --out "$4" --seconds 3 --size 64
 }
 
+# Videos of these kinds, unless one's own were named; and without ESC-10 others for the probe, of another seed: labels of
+# those that the towers were trained on may have been their task.
 some_videos() {
   [ ${#videos[@]} = 0 ] || return 0
-  synthesize "${KINDS:-guitar,drum,flute,rain,dog,siren}" "${COUNT:-240}" 1 "$work/videos"
+  local kinds=${KINDS:-guitar,drum,flute,rain,dog,siren}
+  synthesize "$kinds" "${COUNT:-240}" 1 "$work/videos"
   videos=("$work/videos")
+  if [ -z "${DATASET:-}" ] && ! "$python" -c "from training.datasets import ESC10; exit(not ESC10.is_dir())"; then
+    synthesize "$kinds" "${DOWNSTREAM_COUNT:-90}" 2 "$work/downstream"
+  fi
 }
 
-# The pictures' small side is the published 256, of which 224 are cropped.
+# These commands know what they have finished, and refuse to go on with other arguments or data. The pictures' small side
+# is the published 256, of which 224 are cropped.
 prepare() { # SHARDS VIDEOS...
   local out=$1
   shift
-  [ -e "$out/statistics.json" ] || "$python" -m training.prepare "$@" --out "$out" \
+  "$python" -m training.prepare "$@" --out "$out" \
     --sample-rate "$("$python" -c "from l3edge.spec import PRESETS; print(PRESETS['$preset'].sample_rate)")" \
     --frame-size "$(default FRAME_SIZE 64 256)" "${prepare_options[@]}"
 }
@@ -70,7 +77,7 @@ prepare() { # SHARDS VIDEOS...
 training() { # COMMAND RUN SHARDS SEED OPTIONS...
   local command=$1 run=$2 shards=$3 seed=$4
   shift 4
-  [ -e "$run/metrics.json" ] || "$python" -m "training.$command" --preset "$preset" $small --data "$shards" --run "$run" \
+  "$python" -m "training.$command" --preset "$preset" $small --data "$shards" --run "$run" \
     --seed "$seed" --steps "$steps" --batch "$batch" --learning-rate "$rate" --warmup "$warmup" "$@"
 }
 
