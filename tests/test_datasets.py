@@ -146,6 +146,15 @@ def test_a_class_must_be_in_each_fold(tmp_path: Path) -> None:
         datasets.read(folder)
 
 
+def test_a_class_of_one_recording_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{label}{i}.wav,{label}" for label in ("cat", "dog") for i in range(2)] + ["owl.wav,owl"]
+    for row in rows:
+        sound(tmp_path / row.split(",")[0])
+    (tmp_path / "x.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    assert {clip.label for clip in datasets.read(tmp_path / "x.csv")} == {"cat", "dog"}
+    assert "left out, of one recording each: owl" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -156,8 +165,8 @@ def test_a_class_must_be_in_each_fold(tmp_path: Path) -> None:
         ("file,label\n,cat\n", "line 2: file and label must not be empty"),
         ("file,label\na.wav\n", "line 2: file and label must not be empty"),
         ("file,label,fold\na.wav,cat,one\n", "line 2: fold must be a whole number, got 'one'"),
-        ("file,label\na.wav,cat\nc.wav,dog\n", "all of class cat is one recording"),
-        ("file,label\na.wav,cat\nc.wav,cat\n", "two folds and two classes.*classes cat"),
+        ("file,label\na.wav,cat\nc.wav,dog\n", "of its 2 classes 0 have two recordings"),
+        ("file,label\na.wav,cat\nc.wav,cat\n", "of its 1 classes 1 have two recordings"),
         ("\udcff", "cannot be read as a CSV file"),
     ],
 )

@@ -28,6 +28,7 @@ import hashlib
 import itertools
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -178,13 +179,17 @@ def _of_row(table: Path, number: int, row: Mapping[str, str | None], columns: Ma
 def _dealt(clips: Sequence[Clip], table: Path) -> list[Clip]:
     """The clips with folds, class by class."""
     groups = {label: sorted({c.group for c in clips if c.label == label}, key=_digest) for label in _labels(clips)}
-    rarest = min(groups, key=lambda label: len(groups[label]))
-    count = min(FOLDS, len(groups[rarest]))
-    if count < 2 and len(groups) > 1:
+    single = [label for label, own in groups.items() if len(own) < 2]
+    if len(groups) - len(single) < 2:
         raise TrainingError(
-            f"{table} has no column fold, and all of class {rarest} is one recording: to be taught and tested, "
-            "a class needs two groups at least"
+            f"{table} has no column fold, and of its {len(groups)} classes {len(groups) - len(single)} have two "
+            "recordings at least: to be taught and tested a class needs two, and a probe needs two such classes"
         )
+    if single:
+        print(f"warning: left out, of one recording each: {', '.join(single)}", file=sys.stderr)
+    clips = [clip for clip in clips if clip.label not in single]
+    groups = {label: own for label, own in groups.items() if label not in single}
+    count = min(FOLDS, *map(len, groups.values()))
     fold: dict[str, int] = {}
     for label in groups:
         fresh = (group for group in groups[label] if group not in fold)

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         help="models: a built-in name, a .tflite, a run directory, RUN@CLIPS (its snapshot after so many training "
         "clips), or random:PRESET[:SEED] or random:RUN[:SEED] (untrained weights); then the dataset: a folder "
         "<class>/<fold>-*.wav, ESC-50 or UrbanSound8K as published, or a CSV file with the columns path and label, "
-        f"and optionally fold and group (default: {datasets.ESC10})",
+        "and optionally fold and group (default: esc10 in the folder that L3EDGE_DATA names)",
     )
     made.add_argument("--protocol", choices=list(PROTOCOLS), default="linear", help="what is fitted on which windows")
     made.add_argument("--data", type=Path, metavar="DATASET", help="the dataset, if it is not the last name")
@@ -104,6 +104,8 @@ def split(names: Sequence[str], data: Path | None = None) -> tuple[list[str], Pa
     is_dataset = (Path(last).is_file() and last.lower().endswith(".csv")) or (
         Path(last).is_dir() and not embedders.is_run(last)
     )
+    if last.lower().endswith(".csv") and not is_dataset:
+        raise TrainingError(f"no such file: {last}")
     if is_dataset and data is not None:
         raise TrainingError(f"two datasets, {last} and {data}: name one")
     if is_dataset and not others:
