@@ -101,7 +101,7 @@ def assert_like(run: Path, single: Path) -> None:
     to the learning rate, in any direction. Such weights are few: of each tensor the root mean square of the differences
     is held to a hundredth of the longest way that a weight can have gone, and of moving statistics, which follow
     activations, to a hundredth of the standard deviation or variance itself. Measured: losses to 2.4e-6, weights to
-    0.4 hundredths. Gradients of another scale or statistics of half the batch move all weights, by the order of the way.
+    0.4 hundredths. Statistics of half the batch move whole tensors.
     """
     np.testing.assert_allclose(losses(run), losses(single), atol=0, rtol=1e-5)
     way = sum(learning_rate(step, STEPS, PEAK, 50) for step in range(STEPS))
