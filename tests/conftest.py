@@ -7,13 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import l3edge
 from l3edge import engine
 
-# To explain a failure hypothesis traces every line that runs, which with TensorFlow takes several times the test.
-settings.register_profile("untraced", phases=[phase for phase in Phase if phase is not Phase.explain], deadline=None)
+# To explain a failure hypothesis traces every line that runs, which with TensorFlow takes several times the test. Its
+# deadline and its "too slow" judge the machine, which other work may slow down.
+settings.register_profile(
+    "untraced",
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("untraced")
 
 DATA = Path(__file__).parent / "data"

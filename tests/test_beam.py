@@ -73,7 +73,8 @@ def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reference") / "shards"
     result = run(videos, out, "--jobs", "1")
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    # So few videos leave one for validation, which is said; no word of Beam's.
+    assert [line for line in result.stderr.splitlines() if not line.startswith("warning: validation has 1 ")] == []
     statistics = shards.open_data(out).statistics
     assert statistics["verdicts"]["kept"] == 11
     assert statistics["verdicts"]["corrupt"] == 1

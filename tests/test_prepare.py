@@ -491,7 +491,9 @@ def test_names_and_an_index_that_are_no_utf8(folder: Path, tmp_path: Path) -> No
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    lines = result.stderr.splitlines()  # so few videos leave too few to measure on, and nothing else is wrong
+    assert len(lines) == 2
+    assert all("source video" in line for line in lines)
     assert r"bad\udcff.mp4" in result.stdout
     data = shards.open_data(tmp_path / "out")
     parsed = [shards.parse(record) for split in data.statistics["splits"] for record in stored(data, split)]
