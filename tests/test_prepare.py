@@ -558,7 +558,7 @@ def test_interrupt_leaves_a_folder_to_go_on_with(folder: Path, tmp_path: Path) -
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors == "interrupted\n"
+    assert errors == "stopped; the same command goes on where it was\ninterrupted\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["many", "out"]
     with pytest.raises(TrainingError, match="is unfinished: repeat the"):
         shards.open_data(out)
