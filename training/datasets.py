@@ -178,7 +178,7 @@ def _of_row(table: Path, number: int, row: Mapping[str, str | None], columns: Ma
 
 def _dealt(clips: Sequence[Clip], table: Path) -> list[Clip]:
     """The clips with folds, class by class."""
-    groups = {label: sorted({c.group for c in clips if c.label == label}, key=_digest) for label in _labels(clips)}
+    groups = {label: sorted({c.group for c in clips if c.label == label}, key=_digest) for label in labels_of(clips)}
     single = [label for label, own in groups.items() if len(own) < 2]
     if len(groups) - len(single) < 2:
         raise TrainingError(
@@ -197,7 +197,8 @@ def _dealt(clips: Sequence[Clip], table: Path) -> list[Clip]:
     return [clip._replace(fold=fold[clip.group]) for clip in clips]
 
 
-def _labels(clips: Sequence[Clip]) -> list[str]:
+def labels_of(clips: Sequence[Clip]) -> list[str]:
+    """The classes, in the order of their names."""
     return sorted({clip.label for clip in clips})
 
 

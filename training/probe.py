@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.classes:
         for result in results:
             print(f"\n{confusion.table(result)}")
-    labels = rotation.labels_of(clips)
+    labels = datasets.labels_of(clips)
     print(
         f"\n{len(clips)} clips of {len(labels)} classes, folds {folds}, protocol {arguments.protocol}"
         + (f", seeds {list(seeds)}" if protocol.seeds else "")

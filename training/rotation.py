@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import classifiers, datasets, embeddings
 from .classifiers import PROTOCOLS, Classify, Protocol, Rows
 from .cli import TrainingError
-from .datasets import Clip
+from .datasets import Clip, labels_of
 from .embedders import Embedder
 from .embeddings import Cache, Load, Windows
 
@@ -69,11 +69,6 @@ def embed(
         return windows
     spec = embedder.spec
     return classifiers.spread(windows, protocol.a_second, spec.window / spec.sample_rate, protocol.plan.hop)
-
-
-def labels_of(clips: Sequence[Clip]) -> list[str]:
-    """The classes, in the order of their names."""
-    return sorted({clip.label for clip in clips})
 
 
 def rotate(

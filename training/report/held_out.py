@@ -54,7 +54,7 @@ def read(data: shards.Data, spec: Spec, at_least: int) -> HeldOut:
         each = math.ceil(at_least / max(1, len(numbers)))
         rows = input.read(files, numbers)
         for record in tqdm(rows, f"{split} clips", len(numbers), disable=None, leave=False):
-            fields = shards.parse(record)
+            fields = shards.fields(record)
             clips = pairs.fixed_clips([record], spec, each, seed=0)
             images.append(clips.images.numpy())
             audio.append(clips.audio.numpy())
