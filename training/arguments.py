@@ -12,10 +12,11 @@ from typing import Any
 
 from l3edge.spec import PRESETS, Spec
 
-from . import artifacts, devices
+from . import artifacts, devices, shards
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int
 from .devices import Devices
 from .locks import LOCK, locked
+from .small import small
 
 # What may differ when a run is continued: it says where and how often, not what.
 _FREE = ("run", "data", "checkpoint_every")
@@ -107,6 +108,33 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.steps is None and args.epochs is None:
         args.steps = STEPS  # here and not as argparse's default, which would stand beside --epochs too
     return args
+
+
+def opened(args: argparse.Namespace) -> tuple[Spec, shards.Data]:
+    """The network and the data of a run. Raises TrainingError where they are of different sample rates."""
+    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
+    data = shards.open_data(args.data)
+    rate = data.statistics["sample_rate"]
+    if rate != spec.sample_rate:
+        raise TrainingError(
+            f"{args.data} is at {rate} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the videos with "
+            f"--sample-rate {spec.sample_rate}"
+        )
+    return spec, data
+
+
+def document(args: argparse.Namespace, data: shards.Data, found: Devices) -> dict[str, Any]:
+    """What a run keeps as arguments.json."""
+    return {
+        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
+        "data": {
+            "path": str(args.data.resolve()),
+            "sha256": data.digest,
+            "videos": data.statistics["verdicts"]["kept"],
+        },
+        "devices": found.described(),
+        **artifacts.environment(),
+    }
 
 
 def number_of_steps(args: argparse.Namespace, records: int) -> int:

@@ -21,17 +21,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from l3edge.spec import PRESETS, Spec
+from l3edge.spec import Spec
 
 from . import artifacts, devices, network, pairs, shards
-from .arguments import join, number_of_steps, parse_arguments, started
+from .arguments import document, join, number_of_steps, opened, parse_arguments, started
 from .artifacts import Run, load_run
 from .backend import tf, tf_keras
 from .cli import TrainingError, run
 from .correspondence import Trainer, learning_rate
 from .devices import Devices
 from .input import checked, evaluation_clips, training_clips
-from .small import small
 from .stopping import Stop
 
 __all__ = ["Run", "load_run", "main"]
@@ -40,15 +39,8 @@ HELD_OUT = ("validation", "test")
 
 
 def pretrain(args: argparse.Namespace) -> int:
-    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
-    source = shards.open_data(args.data)
-    statistics = source.statistics
-    if statistics["sample_rate"] != spec.sample_rate:
-        raise TrainingError(
-            f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
-            f"videos with --sample-rate {spec.sample_rate}"
-        )
-    if statistics["splits"]["train"]["groups"] < 2:
+    spec, source = opened(args)
+    if source.statistics["splits"]["train"]["groups"] < 2:
         raise TrainingError(f"{args.data} has fewer than two training videos: no negative pair can be made")
     init = artifacts.locate(args.init)[1] / "weights.npz" if args.init else None
     devices.configure(deterministic=args.deterministic)
@@ -59,17 +51,11 @@ def pretrain(args: argparse.Namespace) -> int:
 
 def _pretrain(args: argparse.Namespace, spec: Spec, source: shards.Data, found: Devices, init: Path | None) -> int:
     devices.check_share(args.batch, found, args.streams)
-    data = {
-        "path": str(args.data.resolve()),
-        "sha256": source.digest,
-        "videos": source.statistics["verdicts"]["kept"],
-    }
-    arguments = {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())}
-    document = {"arguments": arguments, "data": data, "devices": found.described(), **artifacts.environment()}
-    with started(args.run, spec, document) if found.chief else contextlib.nullcontext():
+    described = document(args, source, found)
+    with started(args.run, spec, described) if found.chief else contextlib.nullcontext():
         found.barrier()
         if not found.chief:
-            join(args.run, spec, document, found)
+            join(args.run, spec, described, found)
         return _go_on(args, spec, source, found, init)
 
 

@@ -37,11 +37,10 @@ from l3edge.spec import PRESETS, Spec
 
 from . import arguments, artifacts, devices, direct_combination, shards
 from .backend import tf, tf_keras
-from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from .cli import HelpFormatter, positive_float, positive_int, run
 from .correspondence import MEASURES, learning_rate
 from .input import checked, evaluation_clips, training_clips
 from .label_networks import Classifiers, Labels, class_accuracy
-from .small import small
 from .stopping import Stop
 
 
@@ -127,21 +126,9 @@ def _summary(metrics: dict[str, Any]) -> str:
 
 
 def supervise(args: argparse.Namespace) -> int:
-    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
-    data = shards.open_data(args.data)
-    statistics = data.statistics
-    if statistics["sample_rate"] != spec.sample_rate:
-        raise TrainingError(
-            f"{args.data} is at {statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: prepare the "
-            f"videos with --sample-rate {spec.sample_rate}"
-        )
+    spec, data = arguments.opened(args)
     devices.configure(deterministic=True)
-    document = {
-        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
-        "data": {"path": str(args.data.resolve()), "sha256": data.digest, "videos": statistics["verdicts"]["kept"]},
-        "devices": devices.find("one").described(),
-        **artifacts.environment(),
-    }
+    document = arguments.document(args, data, devices.find("one"))
     with arguments.started(args.run, spec, document):
         return _go_on(args, spec, data)
 
