@@ -8,6 +8,7 @@ from typing import Any
 from .layers import Conv
 from .model_file import ModelFile
 from .spec import Spec
+from .spec_json import rows
 
 DERIVED = ("receptive_field", "stride", "parameters", "macs_per_hop", "macs_per_window")
 
@@ -58,9 +59,10 @@ def print_facts(facts: dict[str, Any]) -> None:
     print("\nspec")
     for name, value in _flat({key: value for key, value in facts["spec"].items() if key != "layers"}):
         print(f"  {name:26} {value}")
-    for number, (layer, shape) in enumerate(zip(spec.layers, spec.shapes(spec.frames_used), strict=True)):
+    shapes = spec.shapes(spec.frames_used)
+    for number, (layer, row, shape) in enumerate(zip(spec.layers, rows(spec.layers), shapes, strict=True)):
         size = layer.kernel if isinstance(layer, Conv) else layer.size
-        what = [f"{type(layer).__name__.lower()} {size[0]}x{size[1]}"]
+        what = [f"{row['kind'].replace('_', ' ')} {size[0]}x{size[1]}"]
         if layer.stride != (1, 1):
             what.append(f"stride {layer.stride[0]}x{layer.stride[1]}")
         if isinstance(layer, Conv):

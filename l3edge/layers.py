@@ -31,13 +31,15 @@ class Conv(NamedTuple):
     dilation: Pair = (1, 1)
     padding: str = "valid"  # in time: "valid" or "same"
     relu: bool = True
+    depthwise: bool = False  # each filter reads the one input channel of its own number
 
 
 class Pool(NamedTuple):
-    """Maximum over blocks of `size`, every `stride`."""
+    """Maximum or mean over blocks of `size`, every `stride`."""
 
     size: Pair = (2, 2)
     stride: Pair = (2, 2)
+    kind: str = "maximum"  # or "mean"
 
 
 Layer = Conv | Pool
@@ -51,11 +53,40 @@ def l3_stack(filters: Sequence[int], padding: str = "valid") -> tuple[Layer, ...
     return tuple(blocks[:-1])
 
 
+def separable_stack(
+    filters: Sequence[int], dense: int = 1, padding: str = "valid", halvings: int = 3
+) -> tuple[Layer, ...]:
+    """The L3 stack with convolutions in two parts, depthwise 3x3 and pointwise 1x1 (Howard et al. 2017, MobileNets).
+
+    The first `dense` blocks have whole convolutions: on few channels the parts save nothing. Time is halved by the
+    first `halvings` pools alone, and what follows the block behind them looks at frequency alone, so that more blocks
+    change neither the stride nor the receptive field.
+    """
+    blocks: list[Layer] = []
+    channels = 1
+    for number, count in enumerate(filters):
+        kernel = (3 if number <= halvings else 1, 3)
+        for _ in range(2):
+            if number < dense:
+                blocks.append(Conv(count, kernel, padding=padding))
+            else:
+                blocks.append(Conv(channels, kernel, padding=padding, depthwise=True))
+                blocks.append(Conv(count, (1, 1), padding=padding))
+            channels = count
+        blocks.append(Pool() if number < halvings else Pool((1, 2), (1, 2)))
+    return tuple(blocks[:-1])
+
+
 def extent(layer: Layer, axis: int = 0) -> int:
     """Columns (axis 0) or bins (axis 1) that one output of a layer reads."""
     if isinstance(layer, Pool):
         return layer.size[axis]
     return (layer.kernel[axis] - 1) * layer.dilation[axis] + 1
+
+
+def read(layer: Conv, inputs: int) -> int:
+    """Input channels, of so many, that one filter reads."""
+    return 1 if layer.depthwise else inputs
 
 
 def kept(layer: Layer) -> int:
@@ -79,6 +110,7 @@ def check(layers: Sequence[Layer]) -> None:
     """OptionError where a row is impossible."""
     if not 1 <= len(layers) <= MOST_LAYERS or not isinstance(layers[0], Conv):
         raise OptionError(f"layers must be 1 to {MOST_LAYERS} rows, the first a convolution; got {len(layers)}")
+    inputs = 1
     for number, layer in enumerate(layers):
         pairs = (layer.size, layer.stride) if isinstance(layer, Pool) else (layer.kernel, layer.stride, layer.dilation)
         if min(min(pair) for pair in pairs) < 1 or max(extent(layer, 0), extent(layer, 1)) > MOST_EXTENT:
@@ -90,6 +122,18 @@ def check(layers: Sequence[Layer]) -> None:
                 raise OptionError(f"layer {number}: a stride or a dilation, not both: TensorFlow trains no such layer")
             if layer.padding not in ("valid", "same"):
                 raise OptionError(f'layer {number}: padding must be "valid" or "same", got {layer.padding!r}')
+            if layer.depthwise and layer.filters != inputs:
+                raise OptionError(
+                    f"layer {number}: depthwise, so filters must be its {inputs} inputs, got {layer.filters}"
+                )
+            if layer.depthwise and (layer.stride[0] != layer.stride[1] or layer.dilation != (1, 1)):
+                raise OptionError(
+                    f"layer {number}: a depthwise row has the same stride in time and frequency, and no dilation: "
+                    f"TensorFlow trains no other; got {layer}"
+                )
+            inputs = layer.filters
+        elif layer.kind not in ("maximum", "mean"):
+            raise OptionError(f'layer {number}: a pool\'s kind must be "maximum" or "mean", got {layer.kind!r}')
 
 
 def stride(layers: Sequence[Layer]) -> int:
@@ -146,7 +190,7 @@ def macs(layers: Sequence[Layer], made: Sequence[Shape]) -> int:
     count, inputs = 0, 1
     for layer, (time, bins, channels) in zip(layers, made, strict=True):
         if isinstance(layer, Conv):
-            count += time * bins * channels * inputs * math.prod(layer.kernel)
+            count += time * bins * channels * read(layer, inputs) * math.prod(layer.kernel)
         inputs = channels
     return count
 
@@ -156,6 +200,6 @@ def parameters(layers: Sequence[Layer]) -> int:
     inputs, count = 1, 0
     for layer in layers:
         if isinstance(layer, Conv):
-            count += math.prod(layer.kernel) * inputs * layer.filters + layer.filters
+            count += (math.prod(layer.kernel) * read(layer, inputs) + 1) * layer.filters
             inputs = layer.filters
     return count

@@ -10,27 +10,39 @@ from typing import Any, get_type_hints
 from .errors import ModelFileError
 from .layers import MOST_LAYERS, Conv, Layer, Pair, Pool, l3_stack
 
-KINDS: dict[str, type[Conv] | type[Pool]] = {"conv": Conv, "pool": Pool}
+# A row's "kind" stands for the class and for the one field that is no key of its own. So the two kinds that there have
+# been from the beginning are written as they always were, and a reader that does not know the others says so.
+KINDS: dict[str, tuple[type[Conv] | type[Pool], str, Any]] = {
+    "conv": (Conv, "depthwise", False),
+    "depthwise_conv": (Conv, "depthwise", True),
+    "pool": (Pool, "kind", "maximum"),
+    "mean_pool": (Pool, "kind", "mean"),
+}
 
 
 def rows(layers: Sequence[Layer]) -> list[dict[str, Any]]:
     """A layer table as JSON values; `layer` is the inverse of a row."""
-    return [
-        {
-            "kind": type(layer).__name__.lower(),
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()},
-        }
-        for layer in layers
-    ]
+    made = []
+    for layer in layers:
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()}
+        name, field = next(
+            (name, field)
+            for name, (cls, field, value) in KINDS.items()
+            if isinstance(layer, cls) and values.get(field) == value
+        )
+        del values[field]
+        made.append({"kind": name, **values})
+    return made
 
 
 def layer(document: object, where: str) -> Layer:
     """A row of a layer table."""
-    made = KINDS[kind(document, list(KINDS), where)]
+    made, field, value = KINDS[kind(document, list(KINDS), where)]
     types = {name: "Pair" if hint == Pair else hint.__name__ for name, hint in get_type_hints(made).items()}
-    values = _checked(document, {"kind": "str", **types}, where)
+    del types[field]
+    values = _checked(document, {**types, "kind": "str"}, where)
     del values["kind"]
-    return made(**values)
+    return made(**values, **{field: value})
 
 
 def kind(document: object, known: Sequence[object], where: str) -> str:

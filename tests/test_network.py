@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,15 @@ for module in ("tensorflow", "tf_keras"):
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
 from l3edge import frontend  # noqa: E402
-from l3edge.layers import Conv, Pool  # noqa: E402
-from l3edge.spec import PRESETS, LogMel, Spec  # noqa: E402
+from l3edge.layers import Conv, Pool, separable_stack  # noqa: E402
+from l3edge.spec import PRESETS, ImageTower, LogMel, Spec  # noqa: E402
 from training import network  # noqa: E402
+from training.artifacts import load_weights, save_weights  # noqa: E402
 from training.backend import tf  # noqa: E402
 from training.small import small  # noqa: E402
 from training.tf_ops import TF_OPS  # noqa: E402
+
+SEPARABLE = Spec("separable", (*separable_stack((4, 6, 8, 12, 16)), Pool((1, 2), (1, 2), "mean")))
 
 # Trainable weights of audio tower, image tower and fusion together.
 TRAINABLE = {"edge-s": 620_866, "edge-m": 1_516_178, "edge-l": 3_892_306}
@@ -59,8 +64,8 @@ def _trained_looking(tower: object, seed: int) -> None:
             layer.set_weights([gamma, random.normal(size=n), random.normal(size=n), variance])
 
 
-def test_folded_is_the_tower() -> None:
-    spec = PRESETS["edge-s"]
+@pytest.mark.parametrize("spec", [PRESETS["edge-s"], SEPARABLE], ids=lambda spec: spec.name)
+def test_folded_is_the_tower(spec: Spec) -> None:
     tower = network.audio_tower(spec)
     _trained_looking(tower, 1)
     log_mel = (
@@ -69,16 +74,46 @@ def test_folded_is_the_tower() -> None:
     x, folded = tf.constant(log_mel), iter(network.folded(tower))
     for layer in spec.layers:
         if isinstance(layer, Pool):
-            x = tf.nn.max_pool2d(x, layer.size, layer.size, "VALID")
+            pool = tf.nn.max_pool2d if layer.kind == "maximum" else tf.nn.avg_pool2d
+            x = pool(x, layer.size, layer.stride, "VALID")
         else:
             assert isinstance(layer, Conv)
             kernel, bias = next(folded)
             assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
-            x = tf.nn.conv2d(tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]]), kernel, 1, "VALID")
+            assert kernel.shape[:2] == layer.kernel
+            side = layer.kernel[1] // 2
+            x = tf.pad(x, [[0, 0], [0, 0], [side, side], [0, 0]])
+            if layer.depthwise:
+                assert kernel.shape[2:] == (layer.filters, 1)
+                x = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+            else:
+                x = tf.nn.conv2d(x, kernel, 1, "VALID")
             x = tf.nn.relu(x + bias)
     embedding = tf.reduce_max(x, [1, 2])
     expected = tower(log_mel, training=False)
     np.testing.assert_allclose(embedding, expected, atol=1e-5 * float(tf.reduce_max(tf.abs(expected))))
+
+
+def test_a_separable_tower_is_trained_and_kept(tmp_path: Path) -> None:
+    """Depthwise kernels begin as large as whole ones, learn, and are saved and loaded as the others are."""
+    spec = Spec("separable", separable_stack((16, 64)), image=ImageTower(8, (4,)), fusion=4)
+    model = network.avc_model(spec)
+    kernel = model.get_layer("audio").get_layer("conv5").depthwise_kernel
+    assert kernel.shape == (3, 3, 64, 1)
+    assert np.std(kernel) == pytest.approx((2 / 9) ** 0.5, rel=0.15)
+    before = kernel.numpy()
+    images, sounds = tf.random.normal((4, 8, 8, 3)), tf.random.normal((4, spec.frames_used, 64, 1))
+    model.compile("sgd", network.tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.train_on_batch([images, sounds], np.array([0, 1, 0, 1]))
+    assert (kernel.numpy() != before).any()
+    save_weights(tmp_path / "weights.npz", model)
+    again = network.avc_model(spec)
+    load_weights(tmp_path / "weights.npz", again)
+    kept, loaded = (network.folded(one.get_layer("audio")) for one in (model, again))
+    for one, other in zip(kept, loaded, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert sum(kernel.size + bias.size for kernel, bias in loaded) == spec.parameters
 
 
 def test_time_is_valid_and_frequency_is_padded() -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from l3edge import ModelFileError, OptionError
-from l3edge.layers import Conv, Pool, l3_stack
+from l3edge.layers import Conv, Pool, l3_stack, separable_stack
 from l3edge.spec import PRESETS, Decibel, LogMel, Spec, openl3_spec
 
 # parameters, multiply-accumulates a hop, a window
@@ -73,10 +73,54 @@ def test_the_table_is_the_published_stack() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_json_keeps_everything(name: str) -> None:
-    spec = PRESETS[name]
+SEPARABLE = Spec("separable", (*separable_stack((8, 16, 32, 48, 64)), Pool((1, 2), (1, 2), "mean")))
+
+
+@pytest.mark.parametrize("spec", [*PRESETS.values(), SEPARABLE], ids=lambda spec: spec.name)
+def test_json_keeps_everything(spec: Spec) -> None:
     assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_rows_are_written_as_they_always_were() -> None:
+    """Files of before there were depthwise rows and mean pools are read as they are, and these two as they were."""
+    conv, _, pool, *_ = PRESETS["edge-s"].to_json()["layers"]
+    assert conv == {
+        "kind": "conv",
+        "filters": 16,
+        "kernel": [3, 3],
+        "stride": [1, 1],
+        "dilation": [1, 1],
+        "padding": "valid",
+        "relu": True,
+    }
+    assert pool == {"kind": "pool", "size": [2, 2], "stride": [2, 2]}
+    rows = SEPARABLE.to_json()["layers"]
+    assert rows[3] == {**conv, "kind": "depthwise_conv", "filters": 8}
+    assert rows[-1] == {"kind": "mean_pool", "size": [1, 2], "stride": [1, 2]}
+
+
+def test_a_separable_stack() -> None:
+    """The fields of the L3 stack, whatever the number of blocks; weights and multiply-accumulates by hand."""
+    spec = SEPARABLE
+    part, whole = separable_stack((8, 16)), separable_stack((8, 16), dense=2)
+    assert whole == l3_stack((8, 16))
+    assert part == (
+        Conv(8), Conv(8), Pool(),
+        Conv(8, depthwise=True), Conv(16, (1, 1)), Conv(16, depthwise=True), Conv(16, (1, 1)),
+    )  # fmt: skip
+    assert (spec.receptive_field, spec.stride) == (68, 8)
+    assert (spec.frames_used, spec.columns, spec.samples_seen, spec.step_start) == (76, 2, 15_400, -800)
+    assert spec.shapes(8, step=True)[-1] == (1, 2, 64)
+    assert spec.state_shapes == [
+        (1, 2, 64, 1), (1, 2, 64, 8), (1, 2, 32, 8), (1, 2, 32, 16), (1, 2, 16, 16), (1, 2, 16, 32),
+        (1, 2, 8, 32), (1, 2, 8, 48),
+    ]  # fmt: skip
+    one, two = Spec("", part[:5]), Spec("", part[:4])
+    assert one.parameters - two.parameters == 8 * 16 + 16
+    assert two.parameters == (9 + 1) * 8 + (9 * 8 + 1) * 8 + (9 + 1) * 8
+    # a hop is 8 frames of 64 bins
+    assert two.macs_per_hop == 8 * 64 * 8 * 9 + 8 * 64 * 8 * 8 * 9 + 4 * 32 * 8 * 9
+    assert one.macs_per_hop - two.macs_per_hop == 4 * 32 * 8 * 16
 
 
 def test_finer_frames_align_too() -> None:
@@ -109,6 +153,11 @@ def test_what_cannot_stream_is_refused_with_the_nearest_that_can(case: str) -> N
     ("changes", "message"),
     [
         ({"layers": ()}, "layers must be"),
+        ({"layers": (Conv(4), Conv(5, depthwise=True))}, "layer 1: depthwise, so filters must be its 4 inputs, got 5"),
+        ({"layers": (Conv(4, depthwise=True),)}, "filters must be its 1 inputs, got 4"),
+        ({"layers": (Conv(4), Conv(4, stride=(1, 2), depthwise=True))}, "same stride in time and frequency"),
+        ({"layers": (Conv(4), Conv(4, dilation=(1, 2), depthwise=True))}, "no dilation"),
+        ({"layers": (Conv(4), Pool(kind="median"))}, 'must be "maximum" or "mean", got .median.'),
         ({"window": 16_001}, "multiple of hop"),
         ({"window": 8_000}, "receptive field"),
         ({"layers": (Conv(4096), Pool((1, 2), (1, 2))), "window": 1_600_000}, "more than 16777216"),
@@ -132,6 +181,21 @@ def test_impossible_specs(changes: dict[str, object], message: str) -> None:
 )
 def test_untrusted_json(changes: dict[str, object], message: str) -> None:
     document = {**PRESETS["edge-s"].to_json(), **changes}
+    with pytest.raises(ModelFileError, match=message):
+        Spec.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "median_pool"}, r"layers\[2\].kind must be one of .*'mean_pool'"),
+        ({"kind": "depthwise_conv"}, r"layers\[2\]: missing .*'filters'"),
+        ({"depthwise": True}, r"layers\[2\]: missing \[\], unknown \['depthwise'\]"),
+    ],
+)
+def test_untrusted_rows(changes: dict[str, object], message: str) -> None:
+    document = PRESETS["edge-s"].to_json()
+    document["layers"][2].update(changes)
     with pytest.raises(ModelFileError, match=message):
         Spec.from_json(document)
 

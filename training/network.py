@@ -39,24 +39,28 @@ def stack(x: Any, layers: Sequence[Layer], *, folded: bool = False, sync_batch_n
     for layer in layers:
         if isinstance(layer, Pool):
             pools += 1
-            x = tf_keras.layers.MaxPool2D(layer.size, layer.stride, name=f"pool{pools}")(x)
+            pool = tf_keras.layers.AveragePooling2D if layer.kind == "mean" else tf_keras.layers.MaxPool2D
+            x = pool(layer.size, layer.stride, name=f"pool{pools}")(x)
             continue
         convolutions += 1
         normalised = layer.relu and not folded
         if layer.padding == "valid":  # in time; in frequency it is "same"
             sides = same_padding(x.shape[2], layer, 1)
             x = tf_keras.layers.ZeroPadding2D(((0, 0), sides), name=f"pad{convolutions}")(x)
-        x = tf_keras.layers.Conv2D(
-            layer.filters,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            dilation_rate=layer.dilation,
-            activation="relu" if layer.relu and folded else "linear",
-            use_bias=not normalised,  # batch normalisation has one
-            kernel_initializer="he_normal",
-            name=f"conv{convolutions}",
-        )(x)
+        common = {
+            "strides": layer.stride,
+            "padding": layer.padding,
+            "dilation_rate": layer.dilation,
+            "activation": "relu" if layer.relu and folded else "linear",
+            "use_bias": not normalised,  # batch normalisation has one
+            "name": f"conv{convolutions}",
+        }
+        if layer.depthwise:
+            # he_normal of what a filter reads; Keras would count every channel
+            start = tf_keras.initializers.VarianceScaling(2.0 * layer.filters)
+            x = tf_keras.layers.DepthwiseConv2D(layer.kernel, depthwise_initializer=start, **common)(x)
+        else:
+            x = tf_keras.layers.Conv2D(layer.filters, layer.kernel, kernel_initializer="he_normal", **common)(x)
         if normalised:
             x = _normalised(x, f"bn{convolutions}", sync_batch_norm)
             x = tf_keras.layers.ReLU(name=f"relu{convolutions}")(x)
@@ -170,20 +174,21 @@ def joined(model: tf_keras.Model, images: Any, sounds: Any, *, training: bool, f
 def folded(audio_tower: tf_keras.Model) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """The tower's convolutions for inference, batch normalisation folded in: conv(x, kernel) + bias, and ReLU.
 
-    Returns (kernel [time, frequency, inputs, filters], bias [filters]), float32, a pair for each row of
-    spec.convolutions.
+    Returns (kernel, bias [filters]), float32, a pair for each row of spec.convolutions. A kernel is
+    [time, frequency, inputs, filters], a depthwise one [time, frequency, filters, 1].
     """
     pairs = []
     names = {layer.name for layer in audio_tower.layers}
     number = 1
     while f"conv{number}" in names:
         layer = audio_tower.get_layer(f"conv{number}")
-        kernel = np.asarray(layer.kernel, np.float64)
+        depthwise = isinstance(layer, tf_keras.layers.DepthwiseConv2D)
+        kernel = np.asarray(layer.depthwise_kernel if depthwise else layer.kernel, np.float64)
         if f"bn{number}" in names:
             norm = audio_tower.get_layer(f"bn{number}")
             gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
             scale = gamma / np.sqrt(variance + norm.epsilon)
-            kernel, bias = kernel * scale, beta - mean * scale
+            kernel, bias = kernel * (scale[:, np.newaxis] if depthwise else scale), beta - mean * scale
         else:
             bias = np.asarray(layer.bias)
         pairs.append((kernel.astype(np.float32), bias.astype(np.float32)))
