@@ -25,7 +25,10 @@ from .videos import STATISTICS
 
 _SHARD = rf"({'|'.join(SPLITS)})-\d{{5,}}-of-\d{{5,}}"
 _RECORDS = re.compile(rf"{_SHARD}\.tfrecord")
-_JOURNAL = re.compile(rf"{_SHARD}\.(jsonl|jsonl\.part|tfrecord\.part)|\..+\.part")
+_JOURNAL = re.compile(rf"{_SHARD}\.(jsonl|jsonl\.part|tfrecord\.part|npy|json)|\..+\.part")
+
+CLIPS = "clips.csv"  # of a corpus of sound: what each clip is made of
+SOURCES = "sources.json"  # and what there was to make them of
 
 
 def place(out: str) -> str:
@@ -142,7 +145,7 @@ def _check_replaceable(directory: str) -> None:
 
 
 def _written(name: str) -> bool:
-    known = (STATISTICS, VIDEOS, ITEMS, PLAN, journal.FOLDER)
+    known = (STATISTICS, VIDEOS, CLIPS, SOURCES, ITEMS, PLAN, journal.FOLDER)
     return name in known or _temporary(name) or _RECORDS.fullmatch(name) is not None
 
 
