@@ -1,6 +1,6 @@
 """What happens to a sound between its source and an embedding: rooms, bad microphones, noise, telephones, codecs.
 
-`draw` decides what is done to a clip and `apply` does it. About a third of the clips stay clean but for their level.
+`draw` decides what is done to a clip and `apply` does it. Half of the clips stay clean but for their level.
 Peaks of finished clips are uniform in decibels from `QUIETEST` to full scale.
 """
 
@@ -20,7 +20,7 @@ Sound = NDArray[np.float32]  # [n]
 Step = tuple[str, dict[str, Any]]  # what is done, and its parameters; they travel as JSON
 
 QUIETEST = -40.0  # dB of full scale, of a clip's peak
-_CLEAN = 1 / 3  # of the clips
+_CLEAN = 1 / 2  # of the clips
 _SILENT = 0.01  # of the clips: nothing but zeros, or a hiss far below everything
 
 

@@ -25,6 +25,7 @@ from .synthesize import kind_of, synthesize_audio
 
 BUILT_IN = {"esc10": 0.4, "synthesiser": 0.15, "espeak": 0.1, "fsdd": 0.05, "librosa": 0.1, "fluidsynth": 0.2}
 OWN = 0.2  # share of each SOURCE of the user's
+_NON_COMMERCIAL = re.compile(r"non-?commercial|by[- ]nc", re.IGNORECASE)
 FOLDS = (1, 2, 3)  # of ESC-10; nothing in this project was tried or chosen on 4 and 5
 
 _MOST = {"synthesiser": 1000, "espeak": 400, "fluidsynth": 300}  # that are rendered; clips differ by what is done
@@ -36,7 +37,7 @@ _ESC50 = re.compile(r"([1-5])-(\d+)-[A-Z](-\d+)?\.\w+")
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".m4a", ".aac", ".opus", ".wma")
 _LICENCES = {
     "esc10": "Freesound clips of ESC-10 (Piczak 2015), CC BY 3.0; authors in its ATTRIBUTION.csv",
-    "librosa": "librosa's example recordings: public domain, CC BY 3.0 and 4.0, CC BY-NC 3.0; one .txt beside each",
+    "librosa": "librosa's example recordings: public domain, CC BY 3.0 and 4.0; one .txt beside each",
     "fsdd": "Free Spoken Digit Dataset (Jackson et al.), CC BY-SA 4.0",
     "synthesiser": "made by this project's own code",
     "espeak": "spoken by espeak-ng (GPL 3, which its output is not under), words chosen by this project",
@@ -147,7 +148,17 @@ def _esc10(folder: Path) -> list[Item]:
 
 
 def _librosa(folder: Path) -> list[Item]:
-    return [_item(f"librosa/{path.stem}", str(path), ("librosa",)) for path in sorted(folder.glob("*.ogg"))]
+    # What may not be used commercially is left out: a model that learned from it could not be given away freely.
+    return [
+        _item(f"librosa/{path.stem}", str(path), ("librosa",))
+        for path in sorted(folder.glob("*.ogg"))
+        if not _NON_COMMERCIAL.search(_text_beside(path))
+    ]
+
+
+def _text_beside(path: Path) -> str:
+    text = path.with_suffix(".txt")
+    return text.read_text(encoding="utf-8", errors="replace") if text.is_file() else ""
 
 
 def _fsdd(folder: Path) -> list[Item]:
