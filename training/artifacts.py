@@ -36,7 +36,8 @@ from . import network
 from .backend import tf, tf_keras
 from .cli import TrainingError
 
-PARTS = ("audio", "image", "fusion", "head")  # of network.avc_model; few have a head
+# Of network.avc_model (few have a head), and of network.student_model (of which some have tags).
+PARTS = ("audio", "image", "fusion", "head", "tags")
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Run:
 
     directory: Path
     spec: Spec
-    model: tf_keras.Model  # network.avc_model with the trained weights
+    model: tf_keras.Model  # network.avc_model with the trained weights, or of a student network.student_model
     arguments: dict[str, Any]
     metrics: dict[str, Any]
     clips: int | None = None  # of a snapshot: the training clips behind it
@@ -57,6 +58,9 @@ class Run:
 
     @property
     def image_tower(self) -> tf_keras.Model:
+        """What sees; TrainingError where the run has only heard."""
+        if self.model.name != "avc":
+            raise TrainingError(f"the run in {self.directory} has no image tower: it learned from a teacher, by ear")
         return self.model.get_layer("image")
 
     @property
@@ -121,14 +125,25 @@ def save_weights(path: Path, model: tf_keras.Model) -> None:
     write(path, content.getvalue())
 
 
-def load_weights(path: Path, model: tf_keras.Model, parts: Sequence[str] | None = None) -> None:
-    """Load what `save_weights` saved, or some parts of it; names and shapes must be the model's."""
+def _arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz file; TrainingError where it is none."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if parts is None or name.split("/")[0] in parts}
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         why = error.strerror if isinstance(error, OSError) else "it is damaged, or not an .npz of plain arrays"
         raise TrainingError(f"{path} cannot be read: {why}") from error
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what `save_weights` saved."""
+    return {name: array.shape for name, array in _arrays(path).items()}
+
+
+def load_weights(path: Path, model: tf_keras.Model, parts: Sequence[str] | None = None) -> None:
+    """Load what `save_weights` saved, or some parts of it; names and shapes must be the model's."""
+    found = _arrays(path).items()
+    arrays = {name: array for name, array in found if parts is None or name.split("/")[0] in parts}
     named = _named_weights(model).items()
     variables = {name: value for name, value in named if parts is None or name.split("/")[0] in parts}
     for name in sorted(set(variables) | set(arrays)):
@@ -190,14 +205,25 @@ def load_run(run: str | os.PathLike[str]) -> Run:
     """The finished run in a directory, or "RUN@64000": its model after 64000 training clips, also before it ends."""
     directory, weights, clips = locate(run)
     spec = Spec.from_json(read_json(directory / "spec.json"))
-    model = network.avc_model(spec)
+    shapes = weight_shapes(weights / "weights.npz")
+    if any(name.startswith("image/") for name in shapes):
+        model = network.avc_model(spec)
+    else:
+        model = network.student_model(spec, shapes.get("tags/dense/bias", (0,))[0])
     load_weights(weights / "weights.npz", model)
     return Run(
         directory, spec, model, read_json(directory / "arguments.json"), read_json(weights / "metrics.json"), clips
     )
 
 
-def write_history(directory: Path, title: str, history: list[dict[str, float | None]]) -> None:
+# A quantity of the history, what its axis says, and what chance, or no student at all, would give.
+Curve = tuple[str, str, float | None]
+AVC_CURVES: tuple[Curve, ...] = (("loss", "cross entropy, nats", float(np.log(2))), ("accuracy", "AVC accuracy", 0.5))
+
+
+def write_history(
+    directory: Path, title: str, history: list[dict[str, float | None]], curves: Sequence[Curve] = AVC_CURVES
+) -> None:
     """history.csv and learning-curve.png."""
     table = io.StringIO()
     rows = csv.DictWriter(table, list(history[0]), lineterminator="\n")
@@ -206,15 +232,13 @@ def write_history(directory: Path, title: str, history: list[dict[str, float | N
     write(directory / "history.csv", table.getvalue())
 
     steps = [row["step"] for row in history]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, quantity, label in zip(
-        figure.subplots(1, 2), ("loss", "accuracy"), ("cross entropy, nats", "AVC accuracy"), strict=True
-    ):
+    figure = Figure(figsize=(4.5 * len(curves), 3.6), layout="constrained")
+    for axes, (quantity, label, chance) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         for split in ("train", "validation"):
-            values = [np.nan if row[f"{split}_{quantity}"] is None else row[f"{split}_{quantity}"] for row in history]
-            axes.plot(steps, values, label=split)
-        chance = np.log(2) if quantity == "loss" else 0.5
-        axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance ({chance:.3g})")
+            values = [row.get(f"{split}_{quantity}") for row in history]
+            axes.plot(steps, [np.nan if value is None else value for value in values], label=split)
+        if chance is not None:
+            axes.axhline(chance, color="grey", linestyle="--", linewidth=1, label=f"chance ({chance:.3g})")
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend()

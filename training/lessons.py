@@ -87,12 +87,8 @@ def prepare(data: Data, split: str, teacher: Teacher, hop: int, cache: Path = DE
         done = artifacts.read_json(folder / "done.json")["clips"] if (folder / "done.json").is_file() else 0
         if done < count:
             _compute(data, split, teacher, folder, (done, count, length, windows, hop))
-    mapped = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("audio", "inside", *teacher.widths)
-    }
-    return Lessons(
-        mapped.pop("audio"), mapped.pop("inside"), mapped, artifacts.read_json(folder / "records.json"), hop
-    )
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("audio", "inside", *teacher.widths)}
+    return Lessons(mapped.pop("audio"), mapped.pop("inside"), mapped, artifacts.read_json(folder / "records.json"), hop)
 
 
 def _compute(data: Data, split: str, teacher: Teacher, folder: Path, shape: tuple[int, int, int, int, int]) -> None:

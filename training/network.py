@@ -99,6 +99,35 @@ def image_tower(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     return tf_keras.Model(inputs, x, name="image")
 
 
+def columns_tower(audio: tf_keras.Model) -> tf_keras.Model:
+    """The layers of an `audio_tower`, weights and all, up to its output columns, for clips of any length.
+
+    Input float32 [b, frames, bins, 1]; output float32 [b, columns, bins', channels].
+    """
+    _, *rows, _ = audio.layers  # less the input, and the maximum
+    inputs = x = tf_keras.Input((None, *audio.input_shape[2:]), name="log_mel")
+    for layer in rows:
+        x = layer(x)
+    return tf_keras.Model(inputs, x, name="columns")
+
+
+def student_model(spec: Spec, classes: int = 0) -> tf_keras.Model:
+    """Features of a window -> its embedding, or the scores of so many classes: sigmoid(embedding @ kernel + bias).
+
+    Layers: "audio", as `audio_tower` makes it, and with classes "tags".
+    """
+    audio = audio_tower(spec)
+    x = audio(audio.input)
+    if classes:
+        embedding = tf_keras.Input((spec.embedding_size,), name="embedding")
+        # Most classes are absent most of the time: from scores near 0.5 the first steps would go into saying so.
+        start = tf_keras.initializers.Constant(-5.0)
+        scores = tf_keras.layers.Dense(classes, bias_initializer=start, name="dense")(embedding)
+        scores = tf_keras.layers.Activation("sigmoid", name="logistic")(scores)
+        x = tf_keras.Model(embedding, scores, name="tags")(x)
+    return tf_keras.Model(audio.input, x, name="student")
+
+
 def needs_head(spec: Spec) -> bool:
     """Whether the audio tower ends in a convolution without batch normalisation and ReLU."""
     return not spec.convolutions[-1].relu

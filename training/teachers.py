@@ -124,7 +124,13 @@ class TfliteTeacher:
         windows = np.lib.stride_tricks.sliding_window_view(samples, self.window)[::hop]
         share = -(-len(windows) // self._threads)
         with ThreadPoolExecutor(self._threads) as pool:  # an interpreter lets go of the lock while it computes
-            parts = list(pool.map(self._run, range(self._threads), (windows[i * share : (i + 1) * share] for i in range(self._threads))))
+            parts = list(
+                pool.map(
+                    self._run,
+                    range(self._threads),
+                    (windows[i * share : (i + 1) * share] for i in range(self._threads)),
+                )
+            )
         made = {}
         for position, (kind, width) in enumerate(self.widths.items()):
             scale, zero = self._scales[kind]

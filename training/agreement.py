@@ -1,0 +1,88 @@
+"""Which tags can be trusted: how a student's scores agree with its teacher's, on clips that it never heard.
+
+A window has a tag where the teacher's score is at least `PRESENT`. Average precision says how well the student's scores
+rank the windows that have it before those that have not; precision and recall are those at the same score.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .distillation import Distiller
+    from .lessons import Lessons
+    from .teachers import Teacher
+
+PRESENT = 0.5  # the teacher's score from which on a window has a tag
+FEWEST_WINDOWS, FEWEST_GROUPS = 20, 4  # that have it: fewer say nothing
+GOOD = 0.8  # average precision of a tag that can be trusted
+
+
+class Agreement(NamedTuple):
+    """Of one tag, on windows of clips that were never heard."""
+
+    windows: int  # that have it
+    groups: int  # recordings that these come from
+    average_precision: float
+    precision: float
+    recall: float
+
+    @property
+    def good(self) -> bool:
+        """Whether the tag can be trusted."""
+        enough = self.windows >= FEWEST_WINDOWS and self.groups >= FEWEST_GROUPS
+        return enough and self.average_precision >= GOOD
+
+
+def measure(truth: NDArray[np.float32], scores: NDArray[np.float32], group: NDArray[np.int64]) -> dict[int, Agreement]:
+    """By class, of the classes that any window has: teacher's and student's scores [n, classes], and group [n]."""
+    from sklearn.metrics import average_precision_score
+
+    found = {}
+    for number in np.flatnonzero((truth >= PRESENT).any(axis=0)):
+        present, said = truth[:, number] >= PRESENT, scores[:, number]
+        positive = said >= PRESENT
+        hits = float((positive & present).sum())
+        found[int(number)] = Agreement(
+            int(present.sum()),
+            len(np.unique(group[present])),
+            float(average_precision_score(present, said)),
+            hits / max(1, int(positive.sum())),
+            hits / max(1, int(present.sum())),
+        )
+    return found
+
+
+def of_student(
+    student: Distiller, heard: dict[str, Lessons], clips: dict[str, NDArray[np.int64]]
+) -> dict[int, Agreement]:
+    """On the validation and the test clips."""
+    truth, scores, groups = [], [], []
+    for split in ("validation", "test"):
+        own, lessons = clips[split], heard[split]
+        inside = lessons.inside[own]
+        truth.append(lessons.outputs["scores"][own][inside].astype(np.float32))
+        scores.append(student.scores(lessons, own)[inside])
+        names = np.array([lessons.records[i]["group"] for i in own])
+        groups.append(np.repeat(names, inside.sum(axis=1)))
+    group = np.unique(np.concatenate(groups), return_inverse=True)[1]
+    return measure(np.concatenate(truth), np.concatenate(scores), group)
+
+
+def selected(found: dict[int, Agreement], names: tuple[str, ...]) -> list[str]:
+    """The names of the tags that can be trusted, best first."""
+    good = [(each.average_precision, names[number]) for number, each in found.items() if each.good]
+    return [name for _, name in sorted(good, key=lambda each: (-each[0], each[1]))]
+
+
+def document(teacher: Teacher, found: dict[int, Agreement]) -> dict[str, Any]:
+    """tags.json of a run: all classes in the order of the scores, what was measured, and which can be trusted."""
+    return {
+        "source": teacher.name,
+        "names": list(teacher.names),
+        "agreement": {teacher.names[number]: each._asdict() for number, each in found.items()},
+        "selected": selected(found, teacher.names),
+    }

@@ -1,0 +1,249 @@
+"""Distillation as a training objective: what a student is asked for, its losses, one step, an evaluation.
+
+The student's tower is run on whole clips. It is convolutional in time and valid there, so the columns of a clip are the
+columns of all its windows, and a clip of 5 s gives 41 embeddings for the work of five windows.
+
+Losses, each with a weight:
+    embedding   mean squared error of a linear projection of the embedding, thrown away afterwards, against the teacher's
+                embedding, standardised or whitened, so that 1 is what the mean would give ("hints": Romero et al. 2015)
+    scores      Kullback-Leibler divergence of the student's scores (one linear layer and a logistic each: the tags) from
+                the teacher's, summed over classes (Hinton et al. 2015, for independent classes)
+    relational  squared difference between the student's and the teacher's matrices of cosines between the windows of a
+                batch, one window a clip (Tung & Mori 2019; Park et al. 2019)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l3edge import frontend
+from l3edge.frontend import LogMel
+from l3edge.spec import Spec
+
+from . import degraded, network
+from .backend import tf, tf_keras
+from .cli import TrainingError
+from .lessons import Lessons
+from .tf_ops import TF_OPS
+
+LOSSES = ("embedding", "scores", "relational")
+TARGETS = ("standardise", "whiten")
+_FITTED = 50_000  # windows, at most, that a target's mean and deviations are taken of
+
+
+class Target(NamedTuple):
+    """What is regressed on: (embedding - mean) @ matrix, of unit variance in each value."""
+
+    mean: NDArray[np.float32]  # [d]
+    matrix: NDArray[np.float32]  # [d, components]
+
+
+def target(
+    lessons: Lessons, clips: NDArray[np.int64], kind: str, components: int | None, domain: str | None, seed: int
+) -> Target:
+    """The target of the windows of these clips.
+
+    kind: "standardise": each value by its own mean and deviation; "whiten": the `components` principal components of
+        largest variance (all that are not noise, by default), each scaled to variance 1.
+    domain: a label; mean, deviations and components are those of the clips that have it. With few components this is
+        SEA's idea (Srivastava et al. 2021): approximate the part of the teacher's space that the domain uses.
+    """
+    own = clips if domain is None else clips[[domain in lessons.records[i]["labels"] for i in clips]]
+    if not len(own):
+        raise TrainingError(f"no training clip has the label {domain!r} of --domain")
+    chosen = np.random.default_rng(seed).permutation(own)[: max(1, _FITTED // lessons.inside.shape[1])]
+    values = np.concatenate([lessons.outputs["embedding"][i][lessons.inside[i]] for i in np.sort(chosen)])
+    x = values.astype(np.float64)
+    mean = x.mean(axis=0)
+    if kind == "standardise":
+        deviation = x.std(axis=0)
+        matrix = np.diag(np.where(deviation > 1e-3, 1 / np.maximum(deviation, 1e-3), 0.0))
+        matrix = matrix[:, deviation > 1e-3]
+    else:
+        variances, axes = np.linalg.eigh(np.cov(x, rowvar=False))
+        order = np.argsort(-variances)
+        kept = order[variances[order] > 1e-4 * variances.sum()][:components]
+        matrix = axes[:, kept] / np.sqrt(variances[kept])
+    return Target(mean.astype(np.float32), matrix.astype(np.float32))
+
+
+def embeddings_of(columns: Any, spec: Spec, windows: int, hop: int) -> Any:
+    """Columns of clips [b, columns, bins, channels] -> embeddings of their windows, one every `hop` samples [b, k, d]."""
+    if spec.embedding != "maximum":
+        raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
+    columns = tf.reduce_max(columns, 2)
+    every = hop // (spec.front_end.frame_step * spec.stride)
+    of_window = (np.arange(windows) * every)[:, None] + np.arange(spec.columns)
+    return tf.reduce_max(tf.gather(columns, of_window, axis=1), 2)
+
+
+class Distiller:
+    """A student in training.
+
+    Attributes: model (network.student_model: what is kept), history, step.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        lessons: Lessons,
+        aims: Target | None,
+        weights: dict[str, float],
+        *,
+        degrade: bool = True,
+        weight_decay: float = 1e-5,
+        seed: int = 0,
+    ) -> None:
+        if not spec.streaming or not isinstance(spec.front_end, LogMel):
+            raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
+        column = spec.front_end.frame_step * spec.stride
+        if lessons.hop % column:
+            raise TrainingError(f"the teacher's hop must be a multiple of {column / spec.sample_rate:g} s")
+        self.spec, self.weights, self.degrade, self.seed = spec, weights, degrade, seed
+        self.hop, self.decay = lessons.hop, weight_decay
+        classes = lessons.outputs["scores"].shape[-1] if weights["scores"] else 0
+        self.model = network.student_model(spec, classes)
+        self.columns = network.columns_tower(self.model.get_layer("audio"))
+        self.aims = aims
+        inputs = tf_keras.Input((spec.embedding_size,))
+        parts = [self.model]
+        if aims is not None:
+            self.projection = tf_keras.Model(inputs, tf_keras.layers.Dense(aims.matrix.shape[1])(inputs))
+            parts.append(self.projection)
+        self.variables = [variable for part in parts for variable in part.trainable_variables]
+        self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
+        self.optimizer.build(self.variables)
+        self._bands = degraded.bands(spec.front_end)
+        self.step = 0
+        self.history: list[dict[str, float | None]] = []
+        self.sums = dict.fromkeys(("loss", *LOSSES), 0.0)
+        self._numbers = tf.Variable("", dtype=tf.string)
+        kept = [variable for part in parts for variable in part.weights]
+        self.checkpoint = tf.train.Checkpoint(variables=[*kept, *self.optimizer.variables], numbers=self._numbers)
+
+    def save(self, manager: Any) -> None:
+        self._numbers.assign(json.dumps({"step": self.step, "history": self.history, "sums": self.sums}))
+        manager.save(checkpoint_number=self.step)
+
+    def restore(self, path: str) -> None:
+        self.checkpoint.restore(path).assert_consumed()
+        numbers = json.loads(self._numbers.numpy())
+        self.step, self.history, self.sums = numbers["step"], numbers["history"], numbers["sums"]
+
+    def _embed(self, audio: Any, windows: int, training: bool, seed: Any = None) -> Any:
+        x = frontend.features(tf.cast(audio, tf.float32) / 32768.0, self.spec.front_end, TF_OPS)  # [b, frames, 64]
+        if seed is not None:
+            x = degraded.heard(x, seed, self.spec.front_end, self._bands)
+        return embeddings_of(self.columns(x[..., None], training=training), self.spec, windows, self.hop)
+
+    def _losses(self, embeddings: Any, outputs: dict[str, Any], inside: Any) -> dict[str, Any]:
+        """Each loss, unweighted; embeddings [b, k, d], outputs [b, k, ...], inside [b, k]."""
+        share = tf.cast(inside, tf.float32)
+        share = share / tf.maximum(tf.reduce_sum(share), 1.0)
+        found = {}
+        if self.aims is not None and self.weights["embedding"]:
+            aim = (tf.cast(outputs["embedding"], tf.float32) - self.aims.mean) @ self.aims.matrix
+            error = tf.reduce_mean(tf.square(self.projection(embeddings) - aim), -1)
+            found["embedding"] = tf.reduce_sum(share * error)
+        if self.weights["scores"]:
+            wanted = tf.clip_by_value(tf.cast(outputs["scores"], tf.float32), 1e-4, 1 - 1e-4)
+            logits = self.model.get_layer("tags").get_layer("dense")(embeddings)
+            cross = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+            own = -(wanted * tf.math.log(wanted) + (1 - wanted) * tf.math.log(1 - wanted))
+            found["scores"] = tf.reduce_sum(share * tf.reduce_sum(cross - own, -1))
+        if self.weights["relational"]:
+            middle = embeddings.shape[1] // 2
+            mine = tf.math.l2_normalize(embeddings[:, middle], -1)
+            theirs = tf.cast(outputs["embedding"], tf.float32)[:, middle]
+            theirs = tf.math.l2_normalize((theirs - self.aims.mean) @ self.aims.matrix, -1) if self.aims else theirs
+            found["relational"] = tf.reduce_mean(
+                tf.square(tf.matmul(mine, mine, transpose_b=True) - tf.matmul(theirs, theirs, transpose_b=True))
+            )
+        return found
+
+    def train(self, batch: dict[str, NDArray[Any]], rate: float) -> None:
+        """One step on clips: audio int16 [b, n], inside [b, k] and the teacher's outputs [b, k, ...]."""
+        outputs = {kind: batch[kind] for kind in ("embedding", "scores") if kind in batch}
+        made = self._train(
+            batch["audio"], batch["inside"], outputs, tf.constant(rate, tf.float32),
+            tf.constant([self.seed, self.step], tf.int64),
+        )  # fmt: skip
+        self.step += 1
+        for name, value in made.items():
+            self.sums[name] += float(value)
+
+    @tf.function(reduce_retracing=True)
+    def _train(self, audio: Any, inside: Any, outputs: Any, rate: Any, seed: Any) -> dict[str, Any]:
+        self.optimizer.learning_rate.assign(rate)
+        with tf.GradientTape() as tape:
+            embeddings = self._embed(audio, inside.shape[1], True, seed if self.degrade else None)
+            found = self._losses(embeddings, outputs, inside)
+            loss = tf.add_n([self.weights[name] * value for name, value in found.items()])
+            kernels = [variable for variable in self.variables if "kernel" in variable.name]
+            total = loss + self.decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+        self.optimizer.apply_gradients(zip(tape.gradient(total, self.variables), self.variables, strict=True))
+        return {"loss": loss, **found}
+
+    @tf.function(reduce_retracing=True)
+    def _evaluate(self, audio: Any, inside: Any, outputs: Any) -> tuple[dict[str, Any], Any]:
+        embeddings = self._embed(audio, inside.shape[1], False)
+        return self._losses(embeddings, outputs, inside), embeddings
+
+    def evaluate(self, lessons: Lessons, clips: NDArray[np.int64], batch: int = 16) -> dict[str, float]:
+        """The losses of clips as they are, unweighted; each the mean over batches."""
+        sums = dict.fromkeys(LOSSES, 0.0)
+        for begin in range(0, len(clips), batch):
+            own = clips[begin : begin + batch]
+            found, _ = self._evaluate(*_arrays(lessons, own))
+            for name, value in found.items():
+                sums[name] += float(value) * len(own)
+        return {name: sums[name] / len(clips) for name in LOSSES if self.weights[name]}
+
+    def scores(self, lessons: Lessons, clips: NDArray[np.int64], batch: int = 16) -> NDArray[np.float32]:
+        """The student's scores for the windows of clips, float32 [clips, k, classes]."""
+        head = self.model.get_layer("tags").get_layer("dense")
+        made = []
+        for begin in range(0, len(clips), batch):
+            embeddings = self._evaluate(*_arrays(lessons, clips[begin : begin + batch]))[1]
+            made.append(tf.sigmoid(head(embeddings)).numpy())
+        return np.concatenate(made)
+
+    def record(self, rate: float, validation: dict[str, float]) -> dict[str, float | None]:
+        """Close a row of the history."""
+        steps = self.step - (int(self.history[-1]["step"] or 0) if self.history else 0)
+        if not math.isfinite(self.sums["loss"]):
+            raise TrainingError(f"the loss is no number at step {self.step}; lower --learning-rate")
+        row: dict[str, float | None] = {"step": self.step, "learning_rate": rate}
+        row |= {f"train_{name}": self.sums[name] / steps for name in ("loss", *LOSSES) if self.weights.get(name, 1)}
+        row |= {f"validation_{name}": value for name, value in validation.items()}
+        self.sums = dict.fromkeys(self.sums, 0.0)
+        self.history.append(row)
+        return row
+
+
+def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[str, Any]]:
+    return (
+        lessons.audio[clips],
+        lessons.inside[clips],
+        {kind: values[clips] for kind, values in lessons.outputs.items()},
+    )
+
+
+def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the clips in a pass: a function of its arguments, so that a run goes on anywhere."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def batch_of(lessons: Lessons, clips: NDArray[np.int64], seed: int, step: int, size: int) -> dict[str, NDArray[Any]]:
+    """The clips of a step, in passes over all, each in an order of its own."""
+    numbers = []
+    for position in range(step * size, (step + 1) * size):
+        epoch, place = divmod(position, len(clips))
+        numbers.append(clips[order(len(clips), seed, epoch)[place]])
+    audio, inside, outputs = _arrays(lessons, np.array(numbers))
+    return {"audio": audio, "inside": inside, **outputs}

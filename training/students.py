@@ -1,0 +1,54 @@
+"""Students by name: a preset, or a tower told by its block, widths and frame step.
+
+edge-m                                  a preset
+pairs:32-64-128-256                     3x3 convolutions, two a block (Arandjelovic & Zisserman 2017)
+separable:32-64-128-256                 the first block as above, in the others each 3x3 is a depthwise and a 1x1
+                                        convolution (Howard et al. 2017)
+...,step=100                            frames every 100 samples (6.25 ms) instead of 200
+...,size=512                            a 1x1 convolution at the end, to an embedding of 512 values
+...,pool=mean                           over frequency, instead of the maximum
+...,dense=2                             of separable: so many blocks of whole convolutions
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from l3edge.errors import OptionError
+from l3edge.layers import Conv, Layer, Pool, l3_stack, separable_stack, shapes
+from l3edge.spec import PRESETS, Spec
+
+from .cli import TrainingError
+
+BLOCKS = ("pairs", "separable")
+_KINDS = {"step": int, "size": int, "dense": int, "pool": str}
+
+
+def student(name: str) -> Spec:
+    """The spec of a name, as the module says; TrainingError where there is none such."""
+    if name in PRESETS:
+        return PRESETS[name]
+    block, _, rest = name.partition(":")
+    widths, *options = rest.split(",")
+    try:
+        filters = tuple(int(width) for width in widths.split("-"))
+        said = {key: _KINDS[key](value) for key, value in (option.split("=") for option in options)}
+        if block not in BLOCKS or (block == "pairs" and "dense" in said):
+            raise KeyError(block)
+        rows: tuple[Layer, ...] = (
+            l3_stack(filters) if block == "pairs" else separable_stack(filters, dense=int(said.get("dense", 1)))
+        )
+        front = dataclasses.replace(PRESETS["edge-m"].front_end, frame_step=int(said.get("step", 200)))
+        if "size" in said:
+            rows += (Conv(int(said["size"]), (1, 1)),)
+        pool = str(said.get("pool", "maximum"))
+        if pool != "maximum":
+            bins = list(shapes(rows, front.frames(16_000), front.bands))[-1][1]
+            rows += (Pool((1, bins), (1, bins), kind=pool),)
+        return dataclasses.replace(PRESETS["edge-m"], name=name, layers=rows, front_end=front)
+    except (KeyError, ValueError, OptionError) as error:
+        why = f": {error}" if isinstance(error, OptionError) else ""
+        raise TrainingError(
+            f"no student {name!r}{why}; one is a preset ({', '.join(PRESETS)}), or such as pairs:32-64-128-256 or "
+            f"separable:32-64-128-256,step=100,size=512,pool=mean"
+        ) from error
