@@ -4,10 +4,11 @@ The student's tower is run on whole clips. It is convolutional in time and valid
 columns of all its windows, and a clip of 5 s gives 41 embeddings for the work of five windows.
 
 Losses, each with a weight:
-    embedding   mean squared error of a linear projection of the embedding, thrown away afterwards, against the teacher's
-                embedding, standardised or whitened, so that 1 is what the mean would give ("hints": Romero et al. 2015)
-    scores      Kullback-Leibler divergence of the student's scores (one linear layer and a logistic each: the tags) from
-                the teacher's, summed over classes (Hinton et al. 2015, for independent classes)
+    embedding   mean squared error of a linear projection of the embedding, thrown away afterwards, against the
+                teacher's embedding, standardised or whitened, so that 1 is what the mean would give ("hints": Romero
+                et al. 2015)
+    scores      Kullback-Leibler divergence of the student's scores (one linear layer and a logistic each: the tags)
+                from the teacher's, summed over classes (Hinton et al. 2015, for independent classes)
     relational  squared difference between the student's and the teacher's matrices of cosines between the windows of a
                 batch, one window a clip (Tung & Mori 2019; Park et al. 2019)
 """
@@ -33,6 +34,7 @@ from .tf_ops import TF_OPS
 
 LOSSES = ("embedding", "scores", "relational")
 TARGETS = ("standardise", "whiten")
+_LEAST = 0.1  # of the deviations' root mean square: what hardly varies here may well elsewhere, and is not blown up
 _FITTED = 50_000  # windows, at most, that a target's mean and deviations are taken of
 
 
@@ -62,8 +64,8 @@ def target(
     mean = x.mean(axis=0)
     if kind == "standardise":
         deviation = x.std(axis=0)
-        matrix = np.diag(np.where(deviation > 1e-3, 1 / np.maximum(deviation, 1e-3), 0.0))
-        matrix = matrix[:, deviation > 1e-3]
+        least = _LEAST * math.sqrt(float(np.mean(deviation**2)))
+        matrix = np.diag(1 / np.maximum(deviation, max(least, 1e-6)))
     else:
         variances, axes = np.linalg.eigh(np.cov(x, rowvar=False))
         order = np.argsort(-variances)
@@ -73,7 +75,7 @@ def target(
 
 
 def embeddings_of(columns: Any, spec: Spec, windows: int, hop: int) -> Any:
-    """Columns of clips [b, columns, bins, channels] -> embeddings of their windows, one every `hop` samples [b, k, d]."""
+    """Columns of clips [b, columns, bins, channels] -> embeddings of their windows every `hop` samples [b, k, d]."""
     if spec.embedding != "maximum":
         raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
     columns = tf.reduce_max(columns, 2)
@@ -110,10 +112,10 @@ class Distiller:
         self.model = network.student_model(spec, classes)
         self.columns = network.columns_tower(self.model.get_layer("audio"))
         self.aims = aims
-        inputs = tf_keras.Input((spec.embedding_size,))
         parts = [self.model]
         if aims is not None:
-            self.projection = tf_keras.Model(inputs, tf_keras.layers.Dense(aims.matrix.shape[1])(inputs))
+            self.projection = tf_keras.layers.Dense(aims.matrix.shape[1])
+            self.projection.build((None, spec.embedding_size))
             parts.append(self.projection)
         self.variables = [variable for part in parts for variable in part.trainable_variables]
         self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
