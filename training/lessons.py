@@ -10,6 +10,8 @@ the windows, the engine and the kind of processor. Arrays are memory-mapped, so 
     done.json      how many clips are done: a computation that was stopped goes on there
 
 Window j of a clip begins at sample j * hop. Records longer than the first are cut, shorter ones filled up with zeros.
+
+The teacher hears each clip with its peak at `PEAK`, however quiet it is: a sound is what it is also from far away.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ from .shards import Data, fields
 from .teachers import Teacher
 
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l3edge" / "lessons"
+PEAK = 0.5  # of full scale
+MOST_GAIN = 200.0  # 46 dB: what is quieter is left to be silence
 _BLOCK = 64  # clips between two notes of how many are done
 
 
@@ -79,7 +83,8 @@ def prepare(data: Data, split: str, teacher: Teacher, hop: int, cache: Path = DE
         raise TrainingError(f"the {split} split of {data.directory} has no clip of {teacher.window} samples or more")
     length = len(first[1])
     runtime = engine.find("litert")
-    said = [data.digest, split, teacher.identity, hop, length, runtime.name, runtime.version, engine.cpu_kind()]
+    said = [data.digest, split, teacher.identity, hop, length, PEAK, MOST_GAIN]
+    said += [runtime.name, runtime.version, engine.cpu_kind()]
     folder = cache / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
     windows = 1 + (length - teacher.window) // hop
@@ -112,7 +117,9 @@ def _compute(data: Data, split: str, teacher: Teacher, folder: Path, shape: tupl
                 filled[: len(samples)] = samples
                 arrays["audio"][done] = filled
                 arrays["inside"][done] = np.arange(windows) * hop + teacher.window <= len(samples)
-                for kind, values in teacher(filled.astype(np.float32) / np.float32(32768), hop).items():
+                sound = filled.astype(np.float32) / np.float32(32768)
+                sound *= np.float32(min(MOST_GAIN, PEAK / max(float(np.abs(sound).max()), 1e-9)))
+                for kind, values in teacher(sound, hop).items():
                     arrays[kind][done] = values
                 records.append(said)
                 done += 1
