@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from training.artifacts import Run
 from training.cli import ListHelpFormatter, run
 from training.network import folded
 from training.pretrain import load_run
 
+from . import tags
 from .build import add_options, check_output, check_target, finish, make_deterministic, prepared, recipes_told, tower_of
 from .graph import Network
 from .recipes import DEFAULT, RECIPES
@@ -30,6 +32,7 @@ def export(arguments: argparse.Namespace) -> None:
     trained = load_run(arguments.run)
     spec = trained.spec
     check_target(spec, arguments)
+    head = tags_of(trained, arguments.target)
     data = Path(arguments.data or trained.data)
     make_deterministic(arguments.seed)
     checked_on, described = parity_audio(spec, data, arguments.audio)
@@ -51,7 +54,15 @@ def export(arguments: argparse.Namespace) -> None:
             "licence": arguments.licence,
             "data_licence": arguments.data_licence,
         },
+        head,
     )
+
+
+def tags_of(trained: Run, target: str) -> tags.Tags | None:
+    """The tags to export with a run: those that were measured on its end, for a file that can hold them."""
+    if target == "edgetpu" or trained.clips is not None:
+        return None
+    return tags.of_run(trained.directory, trained.spec.embedding_size)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m export",
         formatter_class=ListHelpFormatter,
         description="Turn a training run's audio tower into a streaming .tflite with its front end inside, reload it, "
-        "and check it against the float32 tower and against its own whole-window graph.",
+        "and check it against the float32 tower and against its own whole-window graph. A run that was taught a "
+        "teacher's tags, and says in tags.json which of them are good, has these in the file as well.",
         epilog=recipes_told(),
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")

@@ -23,6 +23,7 @@ from training.cli import positive_float, positive_int
 from . import ExportError, convert, recipes, verify
 from .graph import Network, columns_of, embedding_of
 from .representative import Signal, features
+from .tags import MOST_ERROR, Tags
 
 MOST_HOPS = 1000  # in a step: 100 s, beyond which fewer calls save nothing
 
@@ -115,17 +116,19 @@ def finish(
     checked_on: Sequence[Signal],
     described: dict[str, Any],
     provenance: dict[str, Any],
+    tags: Tags | None = None,
 ) -> None:
     """Convert, write, reload, check; the file takes its name only when it passed.
 
     reference: the float32 network that the file must agree with.
     checked_on: the audio of the check, float32 [n] each; described: what the file says of it.
     provenance: where the weights come from, and their licence.
+    tags: the head that names what an embedding sounds like, of a file for the CPU.
     """
     recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
     print(f"converting {network.spec.name}, {recipe}", file=sys.stderr)
     float16 = recipes.RECIPES[recipe].float16
-    flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16)
+    flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16, tags=tags)
     metadata: dict[str, Any] = {
         "name": arguments.name or arguments.output.stem,
         "spec": network.spec.to_json(),
@@ -139,6 +142,8 @@ def finish(
             "versions": {name: version(name) for name in ("tensorflow", "tensorflow-model-optimization", "numpy")},
         },
     }
+    if tags is not None:
+        metadata["tags"] = tags.to_json()
     with model_file.replacing(arguments.output) as path:
         model_file.write(path, flatbuffer, metadata)
         print(f"checking on {len(checked_on)} clip(s) of sound", file=sys.stderr)
@@ -150,6 +155,11 @@ def finish(
             parity = verify.measure(l3edge.load(path), reference, checked_on)
         metadata["parity"] = {**parity, **described, "tolerance": tolerance._asdict()}
         wrong = verify.failures(parity, tolerance)
+        if tags is not None:
+            metadata["parity"]["tags_max_error"] = error = head_error(l3edge.load(path), tags, checked_on)
+            told = f"scores of {len(tags.names)} tags: largest error {error:.2g} (at most {MOST_ERROR:g})"
+            print(f"  {told}", file=sys.stderr)
+            wrong += [] if error <= MOST_ERROR else [told]
         for line in verify.told(parity, tolerance):
             print(f"  {line}", file=sys.stderr)
         if wrong:
@@ -160,6 +170,12 @@ def finish(
         model_file.write(path, flatbuffer, metadata)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {metadata['name']}, {recipe}, {size:,} bytes", file=sys.stderr)
+
+
+def head_error(model: l3edge.Model, tags: Tags, clips: Sequence[Signal]) -> float:
+    """The largest error of a score in a file, over all embeddings of some clips at its rate."""
+    embeddings = np.concatenate([verify.embed(model, clip) for clip in clips])
+    return float(np.abs(model.tag_scores(embeddings) - tags.scores(embeddings)).max())
 
 
 def check_target(spec: l3edge.Spec, arguments: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ C1  `embed` equals all `push` results plus `flush`, values and times, whatever t
 C2  at the model's rate an embedding depends on the samples of its window alone.
 C3  the step graph equals the independent window graph: the same bits in int8, to 1e-5 of the largest in float32.
 C7  the same bits on every run, thread count and number of streams.
+
+And of a model with tags: scores from 0 to 1 that depend on the embedding, the same bits on every thread count.
 """
 
 from __future__ import annotations
@@ -132,6 +134,18 @@ def same_bits(load: Load, audio: Audio, rate: int, hop: float = 0.1) -> None:
     equal(model.embed(beginning, rate, hop), once, "C7: again")
     for threads in THREADS:
         equal(load(threads).embed(beginning, rate, hop), once, f"C7: {threads} threads")
+
+
+def tags_are_scores(load: Load, embeddings: Audio) -> Audio:
+    """Of a model with tags, for embeddings float32 [k, d]: finite, from 0 to 1, whatever the threads; the scores."""
+    scores = load(1).tag_scores(embeddings)
+    _hold(scores.shape == (len(embeddings), len(load(1).tag_names)), f"tags: scores of shape {scores.shape}")
+    _hold(bool(np.isfinite(scores).all()), "tags: finite scores")
+    _hold(bool((scores >= 0).all() and (scores <= 1).all()), "tags: scores from 0 to 1")
+    _hold(bool((scores != scores[0]).any()), "tags: other sounds, other scores")
+    for threads in (1, *THREADS):
+        _hold(load(threads).tag_scores(embeddings).tobytes() == scores.tobytes(), f"tags: {threads} threads")
+    return scores
 
 
 def _places(model: l3edge.Model, audio: Audio, hop: float) -> list[tuple[int, slice]]:

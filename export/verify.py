@@ -3,9 +3,12 @@
 Every check runs on the file as a user has it, through the SDK. What they are:
 
 file         size, digests over flatbuffer and metadata, format, spec and tensors (`l3edge.model_file.read`)
-structure    in an int8 network nothing but the front end runs in float, operator by operator; weights are constants
+structure    in an int8 network nothing but the front end, and the head that tags, runs in float, operator by operator;
+             weights are constants
 C1, C2, C3, C7   the contract (`export.contract`), on each engine that is installed, with 1 to 4 threads
 ears         different sounds have different embeddings
+tags         where a file has such, their scores: from 0 to 1, the same bits with 1 to 4 threads, and to 1e-6 the same
+             on each engine
 engines      between engines no more than the recipe's tolerance; how much it is, is told
 parity       against the float32 network of a run, or of published weights, within the recipe's tolerance
 stored       the figures that export stored in the file are those measured again
@@ -60,6 +63,8 @@ LEAST_TOLERANCE = 0.25  # of values, relative to the largest, between engines, f
 # Between the NumPy front end of an Edge TPU's file and the graph's: a log-mel that rounds to the next int8 level is
 # heard by every layer. Relative to the largest value; what it came to is stored in the file.
 TWO_FRONT_ENDS = 0.1
+
+TAGS_STEP = 1e-6  # of a score from 0 to 1, between engines: both compute in float32
 
 # The norm, relative to the clips' largest, below which a direction says nothing (digital silence).
 NEAR_ZERO = 1e-3
@@ -224,10 +229,12 @@ def floats(graph: flatbuffer.Model) -> list[str]:
     """Operators of an int8 network that run in float: all that are float and do not lead to the quantised input.
 
     Empty for an int8 network. Front end: what only the float waveform feeds, up to the QUANTIZE in front of the first
-    convolution. A float operator after an int8 one, or one that mixes the two, is named.
+    convolution. A float operator after an int8 one, or one that mixes the two, is named. The graph of the tags, which
+    takes a finished embedding, is float by right.
     """
     found = []
-    for subgraph in graph.subgraphs:
+    tags = [signature.subgraph for key, signature in graph.signatures.items() if key == "tags"]
+    for subgraph in (subgraph for i, subgraph in enumerate(graph.subgraphs) if i not in tags):
         after_int8: set[int] = {i for i in subgraph.inputs if subgraph.tensors[i].dtype == "int8"}
         for number, operator in enumerate(subgraph.operators):
             inputs = [i for i in operator.inputs if i >= 0]
@@ -270,12 +277,14 @@ def structure(file: model_file.ModelFile) -> Check:
     if strangers:
         return Check("structure", False, f"{counted}; custom operators {strangers}, which no engine here has")
     recipe = file.metadata["recipe"]
-    made = {row["dtype"] for table in file.signatures.values() for row in table["outputs"]}
+    tables = [table for key, table in file.signatures.items() if key != "tags"]
+    made = {row["dtype"] for table in tables for row in table["outputs"]}
     if ("int8" in made) != recipe.startswith("int8"):
         return Check("structure", False, f"{counted}; the recipe is {recipe!r}, and outputs are {', '.join(made)}")
     wrong = computed_weights(file.graph)
     wrong += floats(file.graph) if "int8" in made else []
-    good = "nothing runs in float but the front end" if "int8" in made else "a float network"
+    front = "the front end and the tags" if file.tag_names else "the front end"
+    good = f"nothing runs in float but {front}" if "int8" in made else "a float network"
     return Check("structure", not wrong, f"{counted}; {'; '.join(wrong[:3]) or good}")
 
 
@@ -331,6 +340,10 @@ def contract_checks(path: Path, engine_name: str, clip: NDArray[np.float32]) -> 
         contract.tells_apart(model)
         return "silence, two tones and noise have different embeddings"
 
+    def tags() -> str:
+        contract.tags_are_scores(load, embed(model, clip))
+        return f"scores of {len(model.tag_names)} tags are from 0 to 1, and the same with 1 to 4 threads"
+
     label = f"{model.engine.name} {model.engine.version}"
     yield _held(f"C1 on {label}", streamed)
     yield _held(f"C2 on {label}", alone)
@@ -342,6 +355,8 @@ def contract_checks(path: Path, engine_name: str, clip: NDArray[np.float32]) -> 
         yield _held(f"C3 on {label}", graphs)
     yield _held(f"C7 on {label}", threads)
     yield _held(f"ears on {label}", apart)
+    if model.tag_names:
+        yield _held(f"tags on {label}", tags)
 
 
 def engines_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
@@ -354,6 +369,15 @@ def engines_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -
     most = f"{error / scale:.0f} int8 step(s)" if scale else f"{error / largest:.1g} of the largest"
     told = f"{float((first != second).mean()):.2%} of {first.size} values differ, at most by {most}"
     return Check("engines", error <= limit * largest, told)
+
+
+def tags_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
+    """How far the engines' scores are from each other, for the same embeddings."""
+    models = [l3edge.load(path, engine=name) for name in names]
+    embeddings = embed(models[0], clip)
+    first, second = (model.tag_scores(embeddings) for model in models)
+    error = float(np.abs(first - second).max())
+    return Check("tags", error <= TAGS_STEP, f"{first.size} scores differ between engines by {error:.1g} at most")
 
 
 # What a file that is not what it claims to be may raise when it runs; an engine tells of its own in the last two.
@@ -391,6 +415,7 @@ def verify(
     if len(usable) > 1:
         try:
             checks.append(engines_agree(path, usable, clip))
+            checks += [tags_agree(path, usable, clip)] if file.tag_names else []
         except _CHECKED as error:
             checks.append(Check("engines", False, f"not comparable: {error}"))
     if against is None:

@@ -127,12 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
     model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
 
+    model.add_argument(
+        "--tags",
+        action="store_true",
+        help="write tags as well, of a model that has them: the strongest, and all into CSV and .npz files",
+    )
+
     stream = sub.add_parser(
         "stream",
         parents=[model],
         help="embed a microphone, a file or standard input as it comes",
         description="Embed sound as it comes: the default microphone, unless --input or --device says otherwise. "
-        "In a terminal a live view is shown; elsewhere, or with --format, there is a line for each embedding.",
+        "In a terminal a live view is shown, with the strongest tags where the model has such; elsewhere, or with "
+        "--format, there is a line for each embedding.",
     )
     stream.add_argument("--input", metavar="FILE", help="an audio file, or - for raw PCM on standard input")
     stream.add_argument("--device", type=_device, metavar="D", help="microphone: index or part of its name")
@@ -221,7 +228,8 @@ def _models(_args: argparse.Namespace) -> int:
         spec, mark = file.spec, "*" if file.path == default else " "
         print(
             f"{mark} {name:12} {spec.embedding_size:4} values  {spec.macs_per_hop / 1e6:5.1f} MMAC a hop  "
-            f"{file.path.stat().st_size / 1e6:5.2f} MB  {file.metadata['recipe']}"
+            f"{file.path.stat().st_size / 1e6:5.2f} MB  {file.metadata['recipe']:10}  "
+            f"{len(file.tag_names) or 'no'} tags"
         )
     return 0
 

@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,18 @@ from .stream import Result
 COUNTS = np.dtype([("samples", np.int64), ("clipped", np.int64), ("non_finite", np.int64)])
 
 
-def load_model(args: argparse.Namespace) -> Model:
-    """The model that the options ask for."""
+def load_model(args: argparse.Namespace, seen: bool = False) -> Model:
+    """The model that the options ask for, with --tags or where its tags will be seen ready to tag.
+
+    OptionError where tags are asked of a model that has none.
+    """
     with native_log_held():
-        return load(args.model, args.engine, args.threads, args.delegate, dict(args.delegate_option))
+        model = load(args.model, args.engine, args.threads, args.delegate, dict(args.delegate_option))
+        if model.tag_names and (args.tags or seen):
+            model.tag_scores(np.zeros(model.spec.embedding_size, np.float32))
+    if args.tags:
+        model.tag_scores(np.zeros((0, model.spec.embedding_size), np.float32))  # an error where it has none
+    return model
 
 
 @contextlib.contextmanager
@@ -57,7 +66,8 @@ def native_log_held() -> Iterator[None]:
 
 def stream(args: argparse.Namespace) -> int:
     """`l3edge stream`: embeddings as sound comes. Returns the exit status."""
-    model = load_model(args)  # before the microphone opens: nothing may pile up meanwhile
+    seen = Terminal(sys.stderr).moves
+    model = load_model(args, seen)  # before the microphone opens: nothing may pile up meanwhile
     failure: MicrophoneError | results.RecordingError | None = None
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt())
@@ -97,7 +107,7 @@ class Session:
     """One run of `l3edge stream`: blocks in; results, recording, display and summary out."""
 
     def __init__(self, args: argparse.Namespace, model: Model, source: Source, stack: contextlib.ExitStack) -> None:
-        self._source = source
+        self._source, self._model = source, model
         self._stream = model.stream(source.sample_rate, args.hop, args.center)
         self._meter = Meter(round(model.spec.window / model.spec.sample_rate / args.hop))
         self._view = _view(args, model, source, self._stream.delay)
@@ -111,8 +121,11 @@ class Session:
         self._emit = None
         if args.format or args.output or not self._view or not sys.stdout.isatty():
             live = args.input in (None, "-") or args.realtime
-            lines = results.lines(args.format or "text", model.spec.embedding_size, args.output, flush=live)
+            tags = model.tag_names if args.tags else []
+            lines = results.lines(args.format or "text", model.spec.embedding_size, args.output, live, tags)
             self._emit = stack.enter_context(lines)
+        self._written = bool(args.tags)  # rather than only seen
+        self._tagged = self._written or bool(self._view and model.tag_names)
 
     def hear(self, block: Block) -> None:
         """Take a block."""
@@ -134,13 +147,16 @@ class Session:
     def _take(self, compute: Callable[[], Result]) -> None:
         begun = time.perf_counter()
         embeddings, times = compute()
+        scores: Iterable[results.Scores] = [None] * len(times)
+        if self._tagged:
+            scores = self._model.tag_scores(embeddings)
         self._meter.computed(time.perf_counter() - begun, len(times))
-        for embedding, seconds in zip(embeddings, times, strict=True):
+        for embedding, seconds, tags in zip(embeddings, times, scores, strict=True):
             self._meter.result(embedding)
             if self._view:
-                self._view.add(embedding, self._meter.change)
+                self._view.add(embedding, self._meter.change, tags)
             if self._emit:
-                self._emit(embedding, float(seconds), self._meter)
+                self._emit(embedding, float(seconds), self._meter, tags if self._written else None)
 
     @property
     def _position(self) -> float:
@@ -180,7 +196,7 @@ def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) 
     sound = f"{source.name}, {source.sample_rate} Hz, {channels}, resampler delay {delay * 1e3:.0f} ms"
     title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
     known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
-    return LiveView(terminal, title, min(known, default=None))
+    return LiveView(terminal, title, min(known, default=None), model.tag_names, args.hop)
 
 
 @contextlib.contextmanager
@@ -275,6 +291,10 @@ def _embed_file(
                 progress.show(number, path.name, done / file.frames if file.frames else None, speed)
         parts.append(stream.flush())
     embeddings, counts = np.concatenate([e for e, _ in parts]), stream.counts
+    tagged: dict[str, Any] = {}
+    if args.tags:
+        # float32 [t, n], 0 to 1; names of the n
+        tagged = {"tags": model.tag_scores(embeddings), "tag_names": np.array(model.tag_names)}
     with results.written(target) as out:
         np.savez(
             out,
@@ -289,6 +309,7 @@ def _embed_file(
             spec=json.dumps(model.spec.to_json()),
             engine=f"{model.engine.name} {model.engine.version}",
             l3edge=__version__,
+            **tagged,
         )
     altered = {"clipped": counts.clipped, "non-finite": counts.non_finite}
     problems = ", ".join(f"{what} {count}" for what, count in altered.items() if count)

@@ -18,12 +18,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .tags import TEXT_TAGS, in_words, strongest
+
 FLOOR, CEILING = -99.9, 99.9  # dBFS shown: for digital silence, and for what is no sound
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 SHADES, ASCII_SHADES = " ░▒▓█", " .:*#"
 HEAT = (16, 17, 18, 54, 90, 126, 162, 161, 197, 202, 208, 214, 220, 227, 230)  # xterm-256, black to white through red
 HEAT_ROWS = 4  # text rows, of two bands each in colour
 REDRAW_SECONDS = 1 / 15
+LEAST_SEEN = 0.2  # score of a tag that is shown live, the mean of the last second
 
 
 def dbfs(power: float) -> float:
@@ -145,6 +148,11 @@ class Terminal:
         full, empty = ("█", "·") if self.unicode else ("#", ".")
         return full * filled + empty * (width - filled)
 
+    def shown(self, text: str) -> str:
+        """Text with a question mark for each character that the encoding does not have."""
+        encoding = getattr(self.stream, "encoding", None) or "ascii"
+        return text.encode(encoding, "replace").decode(encoding)
+
     def paint(self, text: str, colour: int | str) -> str:
         """Text in a colour, where there are colours: a SGR code, such as "2" for dim."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
@@ -217,17 +225,26 @@ class Frame:
 
 
 class LiveView(Frame):
-    """Level, change, embedding and figures of a stream, redrawn in place."""
+    """Level, change, embedding and figures of a stream, and its tags if it has any, redrawn in place."""
 
-    def __init__(self, terminal: Terminal, title: str, seconds: float | None) -> None:
+    def __init__(
+        self, terminal: Terminal, title: str, seconds: float | None, tags: Sequence[str] = (), hop: float = 0.1
+    ) -> None:
         super().__init__(terminal)
         self._title, self._seconds = title, seconds  # seconds: length of the signal if it is known
+        self._tags = tags
+        # Scores as they come would flicker; a mean of one second can be read.
+        self._scores: deque[NDArray[np.float32]] = deque(maxlen=max(1, round(1 / hop)))
         self._embeddings: deque[NDArray[np.float32]] = deque(maxlen=110)
         self._changes: deque[float] = deque(maxlen=110)
         self._begun = time.monotonic()
 
-    def add(self, embedding: NDArray[np.float32], change: float | None) -> None:
-        """Take an embedding and its change."""
+    def add(
+        self, embedding: NDArray[np.float32], change: float | None, scores: NDArray[np.float32] | None = None
+    ) -> None:
+        """Take an embedding, its change, and the scores of its tags."""
+        if scores is not None:
+            self._scores.append(scores)
         self._embeddings.append(np.resize(groups(embedding, 2 * HEAT_ROWS), 2 * HEAT_ROWS))
         self._changes.append(change or 0.0)
 
@@ -249,16 +266,25 @@ class LiveView(Frame):
             where += f" of {clock(self._seconds)}, {position / elapsed if elapsed else 0:.0f}x real time"
         heat = t.heat(list(self._embeddings)[-room:])
         labels = ["embed", "", "", ""]
+        tags = [f"{'tags':8} {t.paint(t.shown(self._heard(width - 9)), '1')}".rstrip()] if self._tags else []
         self.draw(
             [
                 t.paint(fitting(self._title, width), "1"),
                 f"{'level':8} {t.paint(level, colour)}{loud}",
                 f"{'change':8} {t.paint(change, '36')}{novelty}",
+                *tags,
                 *(f"{label:8} {row}" for label, row in zip(labels, heat, strict=True)),
                 fitting(f"{where} | {meter.hops} hops | {cost}", width),
                 t.paint(fitting(problems, width), "33" if any(digit in problems for digit in "123456789") else "2"),
             ]
         )
+
+    def _heard(self, room: int) -> str:
+        """The strongest tags of the last second, in so many characters."""
+        if not self._scores:
+            return ""
+        means = np.mean(self._scores, axis=0)
+        return in_words(strongest(self._tags, means, least=LEAST_SEEN, most=TEXT_TAGS), room)
 
 
 class Progress(Frame):

@@ -241,6 +241,12 @@ class Network:
             embedding: Array = self._call("window")([samples], ["samples"], ["embedding"])[0][0]
             return embedding
 
+    def scores(self, embedding: NDArray[np.float32]) -> Array:
+        """Of a file with tags, their scores: float32 [embedding_size] in, [n] out, 0 to 1."""
+        with self._lock:
+            scores: Array = self._call("tags")([embedding[None]], ["embedding"], ["scores"])[0][0]
+            return scores
+
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Float32 values of an output."""
         if self.dtype == np.float32:

@@ -30,6 +30,7 @@ def describe(file: ModelFile) -> dict[str, Any]:
         "flatbuffer": metadata["flatbuffer"],
         "signatures": file.signatures,
         "labels": file.labels,
+        "tags": file.tags,
         "spec": metadata["spec"],
         "parity": metadata["parity"],
         "provenance": metadata["provenance"],
@@ -52,7 +53,7 @@ UNITS = {
 
 def print_facts(facts: dict[str, Any]) -> None:
     """The same on standard output, for people: tensors and layers a line each."""
-    rest = {key: value for key, value in facts.items() if key not in ("signatures", "spec")}
+    rest = {key: value for key, value in facts.items() if key not in ("signatures", "spec", "tags")}
     spec = Spec.from_json(facts["spec"])
     for name, value in _flat(rest):
         print(f"{name:28} {value}")
@@ -76,6 +77,19 @@ def print_facts(facts: dict[str, Any]) -> None:
                 scaled = "" if row["scale"] is None else f"  scale {row['scale']:.6g}, zero point {row['zero_point']}"
                 line = f"  {side[:-1]:7} {row['name']:18} {row['dtype']:8} {row['shape']!s:18}{scaled}"
                 print(line.rstrip())
+
+    if facts["tags"]:
+        _print_tags(facts["tags"])
+
+
+def _print_tags(tags: dict[str, Any]) -> None:
+    """The tags a line each, in the order of their scores, with what was measured of them."""
+    print(f"\ntags from {_printable(tags['source'])}")
+    for name, value in _flat({key: tags[key] for key in sorted(set(tags) - {"names", "agreement", "source"})}):
+        print(f"  {name:26} {value}")
+    for name, figures in zip(tags["names"], tags["agreement"], strict=True):
+        told = ", ".join(f"{figure.replace('_', ' ')} {_shown(value)}" for figure, value in sorted(figures.items()))
+        print(f"  {name:34} {told}".rstrip())
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from . import model_file
 from .engine import Engine, Network
-from .errors import UnknownModelError
+from .errors import OptionError, UnknownModelError
 from .spec import Spec
 from .stream import Result, Stream
+from .tags import Tag, strongest
 
 if TYPE_CHECKING:
     from .microphone import Microphone
@@ -116,6 +117,11 @@ class Model:
         return self._file.labels
 
     @property
+    def tag_names(self) -> list[str]:
+        """Names of the sounds that the model can tag, in the order of `tag_scores`; empty where it has none."""
+        return self._file.tag_names
+
+    @property
     def engine(self) -> Engine:
         """The engine it runs on: name and version."""
         return self.network.engine
@@ -136,6 +142,42 @@ class Model:
         stream = self.stream(sample_rate, hop, center)
         parts = [stream.push(audio), stream.flush()]
         return np.concatenate([e for e, _ in parts]), np.concatenate([t for _, t in parts])
+
+    def tag_scores(self, embeddings: Any) -> NDArray[np.float32]:
+        """How sure the model is of each of its tags: a score from 0 to 1, in the order of `tag_names`.
+
+        embeddings: as `embed`, `push` and `listen` give them, float32 [d] or [k, d].
+        Returns float32 [n] or [k, n]. Raises OptionError where the model has no tags or the shape is another.
+        """
+        if not self.tag_names:
+            having = [name for name in BUILT_IN if model_file.read(find(name)).tag_names]
+            built_in = (
+                f"the built-in models with tags are {', '.join(having)}" if having else "no built-in model has any"
+            )
+            raise OptionError(f"model {self.name} has no tags; {built_in}: load one that `l3edge info` lists tags of")
+        size = self.spec.embedding_size
+        try:
+            values = np.asarray(embeddings, np.float32)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"embeddings must be numbers, float32 [{size}] or [k, {size}]: {error}") from error
+        if values.ndim not in (1, 2) or values.shape[-1] != size:
+            raise OptionError(f"embeddings must have the shape [{size}] or [k, {size}], got {list(values.shape)}")
+        rows = [self.network.scores(row) for row in values.reshape(-1, size)]
+        return np.array(rows, np.float32).reshape(*values.shape[:-1], len(self.tag_names))
+
+    def tags(self, embedding: Any, top: int | None = None) -> list[Tag]:
+        """What one embedding sounds like: (name, score from 0 to 1) of each tag, the highest score first.
+
+        embedding: float32 [d]; of many, `tag_scores` gives an array.
+        top: only so many.
+        Raises OptionError as `tag_scores` does.
+        """
+        if top is not None and (type(top) is not int or top < 1):
+            raise OptionError(f"top must be a whole number, at least 1, or None for all; got {top!r}")
+        scores = self.tag_scores(embedding)
+        if scores.ndim != 1:
+            raise OptionError(f"tags are of one embedding, got {len(scores)}: take them one by one, or use tag_scores")
+        return [(name, float(score)) for name, score in strongest(self.tag_names, scores, most=top)]
 
     def stream(self, sample_rate: int, hop: float = 0.1, center: bool = False) -> Stream:
         """A new stream, for a signal that arrives in pieces; arguments as in `embed`."""

@@ -14,6 +14,7 @@ A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore an
     signatures    each tensor that goes in or out: {name: {"inputs", "outputs"}}, see `l3edge.tensors`
     numbers       what a program needs that streams without this package, derived from the spec, see `numbers`
     labels        list of str, where the values of an embedding have names
+    tags          names of the scores that signature `tags` gives to an embedding, where there are such: `l3edge.tags`
     parity        what export measured when it checked the file
     provenance    where the weights come from: run, commit, data, licences
 
@@ -40,6 +41,7 @@ from typing import Any
 from . import flatbuffer as tflite
 from .errors import ModelFileError
 from .spec import Spec
+from .tags import names_in
 from .tensors import Signatures, check_tensors, signatures
 
 FORMAT = 2
@@ -98,6 +100,16 @@ class ModelFile:
         """Names of an embedding's values; empty where they have none."""
         return list(self.metadata.get("labels", []))
 
+    @property
+    def tags(self) -> dict[str, Any]:
+        """What the file says of its tags, see `l3edge.tags`; empty where it has none."""
+        return dict(self.metadata.get("tags") or {})
+
+    @property
+    def tag_names(self) -> list[str]:
+        """Names of its tags, in the order of their scores; empty where it has none."""
+        return list(self.tags.get("names", []))
+
 
 def read(path: str | os.PathLike[str]) -> ModelFile:
     """Read and check a model file; ModelFileError says what is wrong with it."""
@@ -134,7 +146,10 @@ def _checked(path: Path, data: bytes) -> ModelFile:
         raise ModelFileError(
             f"its tensors contradict its {MEMBER}: signature(s) {str(sorted(wrong))[1:200].rstrip(']')}"
         )
-    check_tensors(found, spec, metadata["target"])
+    tags = names_in(metadata.get("tags"))
+    if tags and metadata["target"] != "cpu":
+        raise ModelFileError(f"tags in a file for the {metadata['target']}, which holds the step alone")
+    check_tensors(found, spec, metadata["target"], len(tags))
     labels = metadata.get("labels", [])
     if len(labels) not in (0, spec.embedding_size):
         raise ModelFileError(f"{len(labels)} labels for the {spec.embedding_size} values of an embedding")

@@ -11,14 +11,14 @@ from .spec import Spec
 
 Signatures = dict[str, dict[str, list[dict[str, Any]]]]
 
-ROLES = ("samples", "log_mel", "columns", "embedding")  # of the tensors that are called so
+ROLES = ("samples", "log_mel", "columns", "embedding", "scores")  # of the tensors that are called so
 
 
 def signatures(graph: tflite.Model, named: Signatures | None = None) -> Signatures:
     """What goes in and out of each signature: name, role, dtype, shape, scale and zero point (null where not int8).
 
     Roles: "samples" (float32 waveform), "log_mel", "state" (state_i out of one step goes into the next), "columns",
-    "embedding". Tensors are in the order of their subgraph.
+    "embedding", "scores". Tensors are in the order of their subgraph.
 
     named: of a graph without signatures, such as a compiler may leave, the table that names its tensors in order.
     """
@@ -79,16 +79,17 @@ def step_hops(key: str) -> int | None:
     return int(count) if count else 1
 
 
-def check_tensors(found: Signatures, spec: Spec, target: str) -> None:
-    """The tensors are those of the spec, and fit each other."""
+def check_tensors(found: Signatures, spec: Spec, target: str, tags: int = 0) -> None:
+    """The tensors are those of the spec and of so many tags, and fit each other."""
     wanted = {"stream"} if target == "edgetpu" else {"window", *(["stream"] if spec.streaming else [])}
+    wanted |= {"tags"} if tags else set()
     extra = {key for key in found if (step_hops(key) or 0) > 1 and spec.streaming and target == "cpu"}
     if set(found) != wanted | extra:
         raise ModelFileError(f"has signatures {sorted(found)}, expected {sorted(wanted)}")
     results = set()
     for key, table in found.items():
         hops = step_hops(key)
-        expected = _expected(spec, hops, target)
+        expected = _scoring(spec, tags) if key == "tags" else _expected(spec, hops, target)
         for side in ("inputs", "outputs"):
             shapes = {row["name"]: tuple(row["shape"]) for row in table[side]}
             if shapes != expected[side]:
@@ -100,14 +101,14 @@ def check_tensors(found: Signatures, spec: Spec, target: str) -> None:
         for row in table["inputs"] + table["outputs"]:
             scaled = row["dtype"] == "int8" and row["scale"] is not None and 0 < row["scale"] < math.inf
             plain = row["dtype"] == "float32" and row["scale"] is None
-            if not (scaled or plain) or (row["role"] == "samples" and not plain):
+            if not (scaled or plain) or ((row["role"] == "samples" or key == "tags") and not plain):
                 raise ModelFileError(
                     f"{row['name']} of {key!r} is {row['dtype']} with scale {row['scale']}, expected float32 without "
-                    "or (not samples) int8 with"
+                    "or (not samples, and not of tags) int8 with"
                 )
             if row["scale"] is not None and not -128 <= row["zero_point"] <= 127:
                 raise ModelFileError(f"{row['name']} of {key!r} has zero point {row['zero_point']}, which is no int8")
-        results |= {_format(row) for row in table["outputs"] if row["role"] != "state"}
+        results |= {_format(row) for row in table["outputs"] if row["role"] not in ("state", "scores")}
         states = {side: {r["name"]: _format(r) for r in table[side] if r["role"] == "state"} for side in table}
         first = {r["name"]: _format(r) for r in found["stream"]["inputs"] if r["role"] == "state"} if hops else {}
         if not states["inputs"] == states["outputs"] == first:
@@ -118,6 +119,10 @@ def check_tensors(found: Signatures, spec: Spec, target: str) -> None:
 
 def _format(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["dtype"], repr(row["scale"]), repr(row["zero_point"])
+
+
+def _scoring(spec: Spec, tags: int) -> dict[str, dict[str, tuple[int, ...]]]:
+    return {"inputs": {"embedding": (1, spec.embedding_size)}, "outputs": {"scores": (1, tags)}}
 
 
 def _expected(spec: Spec, hops: int | None, target: str) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -4,7 +4,7 @@
 
 They are what the SDK's tests run on where there is no TensorFlow; a test checks that this script still makes them.
 int8: one column a hop. float32: two, and steps of ten hops besides. edgetpu: the int8 network alone. window: a model
-that cannot stream, with decibels, int8.
+that cannot stream, with decibels, int8. tags: int8, with random tags.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ SPECS = {
         streaming=False,
         embedding="flatten",
     ),
+    "tags": Spec("stub", STACK, LogMel(bands=8)),
 }
+TAGS = ("Dog", "Vehicle horn, car horn, honking", 'So-called "music"', "Sprache, Gespräch")  # all that CSV must quote
 
 
 def make(kind: str, path: Path) -> None:
     """Write one of the stubs."""
-    from export import convert, graph, quantise
+    from export import convert, graph, quantise, tags
 
     spec = SPECS[kind]
     rng = np.random.default_rng(20261120)
@@ -57,7 +59,13 @@ def make(kind: str, path: Path) -> None:
         "provenance": {"weights": "random, tests/make_stub.py", "licence": "MIT"},
     }
     hops = [10] if kind == "float32" else ()
-    model_file.write(path, convert.convert(network, hops=hops, target=target), metadata)
+    head = None
+    if kind == "tags":
+        kernel = rng.normal(0, 30, (spec.embedding_size, len(TAGS))).astype(np.float32)
+        figures = tuple({"average_precision": 0.5 + 0.1 * i, "positives": 10 * (i + 1)} for i in range(len(TAGS)))
+        head = tags.Tags(TAGS, kernel, np.linspace(-1, 1, len(TAGS), dtype=np.float32), "nobody: random", figures)
+        metadata["tags"] = head.to_json()
+    model_file.write(path, convert.convert(network, hops=hops, target=target, tags=head), metadata)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""Tags: the names that some models give to what they hear, each with a score from 0 to 1.
+
+A file names them in its `l3edge.json`, under `tags`, in the order of the scores that its signature `tags` gives:
+
+    names       list of str, for people, such as AudioSet's "Dog"; unique
+    source      str, whose tags they are, and who taught them
+    agreement   a table for each name, what was measured of it, such as {"average_precision": 0.93, "positives": 120}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ModelFileError
+
+MOST_TAGS = 1024
+LONGEST_NAME = 80  # characters
+MOST_FIGURES = 16  # of a tag
+LARGEST_FIGURE = 1e15  # beyond which none has a meaning
+LEAST_SCORE = 0.1  # of a tag that is written to lines
+TEXT_TAGS = 3  # in a line of text, and in the live view
+
+Tag = tuple[str, float]  # name, score
+
+
+def names_in(tags: object) -> list[str]:
+    """The names in what an untrusted file says of its tags, None where it has none; ModelFileError if that is wrong."""
+    if tags is None:
+        return []
+    if not isinstance(tags, dict):
+        raise ModelFileError("tags must be a JSON object")
+    names, agreement = tags.get("names"), tags.get("agreement")
+    if not isinstance(names, list) or not 1 <= len(names) <= MOST_TAGS or not all(map(_is_name, names)):
+        raise ModelFileError(
+            f"tags.names must be 1 to {MOST_TAGS} strings, each of 1 to {LONGEST_NAME} printable characters"
+        )
+    if len(set(names)) < len(names):
+        raise ModelFileError("tags.names has a name twice")
+    if not isinstance(tags.get("source"), str):
+        raise ModelFileError("tags.source must be a string")
+    if not isinstance(agreement, list) or len(agreement) != len(names) or not all(map(_are_figures, agreement)):
+        raise ModelFileError(f"tags.agreement must be a table of numbers for each of its {len(names)} names")
+    return list(names)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()
+
+
+def _are_figures(figures: object) -> bool:
+    return (
+        isinstance(figures, dict)
+        and len(figures) <= MOST_FIGURES
+        and all(map(_is_name, figures))
+        and all(
+            type(value) in (int, float) and -LARGEST_FIGURE <= value <= LARGEST_FIGURE for value in figures.values()
+        )
+    )
+
+
+def strongest(
+    names: Sequence[str], scores: NDArray[Any], *, least: float = 0.0, most: int | None = None
+) -> list[tuple[str, np.float32]]:
+    """(name, score) of the tags with at least a score, the highest first, of equals the first named; `most` of them."""
+    order = np.argsort(-scores, kind="stable")[:most]
+    return [(names[i], scores[i]) for i in order if scores[i] >= least]
+
+
+def in_words(tags: Sequence[tuple[str, Any]], room: int | None = None) -> str:
+    """As "0.93 Dog  0.41 Speech"; as many as fit into `room` characters."""
+    parts = [f"{score:.2f} {name}" for name, score in tags]
+    while room is not None and parts and len("  ".join(parts)) > room:
+        parts.pop()
+    return "  ".join(parts)
