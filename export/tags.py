@@ -48,7 +48,7 @@ class Tags:
         n = len(self.names)
         if self.kernel.ndim != 2 or self.kernel.shape[1] != n or self.bias.shape != (n,) or len(self.agreement) != n:
             raise ValueError(
-                f"kernel {self.kernel.shape} and bias {self.bias.shape} for {n} tags, {len(self.agreement)} measured"
+                f"{n} tags, kernel {self.kernel.shape}, bias {self.bias.shape}, {len(self.agreement)} figures"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -152,9 +152,9 @@ class Model:
         if not self.tag_names:
             having = [name for name in BUILT_IN if model_file.read(find(name)).tag_names]
             built_in = (
-                f"the built-in models with tags are {', '.join(having)}" if having else "no built-in model has any"
+                f"the built-in models that have are {', '.join(having)}" if having else "nor has any built-in model"
             )
-            raise OptionError(f"model {self.name} has no tags; {built_in}: load one that `l3edge info` lists tags of")
+            raise OptionError(f"model {self.name} has no tags, {built_in}; `l3edge info MODEL` lists what a file has")
         size = self.spec.embedding_size
         try:
             values = np.asarray(embeddings, np.float32)

@@ -24,6 +24,7 @@ settings.load_profile("untraced")
 
 DATA = Path(__file__).parent / "data"
 STUBS = [DATA / f"stub-{kind}.tflite" for kind in ("int8", "float32", "edgetpu", "window")]
+TAGGED = DATA / "stub-tags.tflite"
 
 
 def _usable_engines() -> list[str]:
