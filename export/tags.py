@@ -127,7 +127,7 @@ def _described(described: object, path: Path) -> tuple[list[str], list[str], dic
     for name in selected:
         if name not in names:
             raise ExportError(f"{path}: {name!r} is selected, and is not among its names")
-        if name not in agreement:
+        if not isinstance(agreement.get(name), dict):
             raise ExportError(f"{path}: {name!r} is selected, and how well it agrees was not measured")
     return names, selected, agreement
 
