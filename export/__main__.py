@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,12 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def tags_of(trained: Run, target: str) -> tags.Tags | None:
-    """The tags to export with a run: those that were measured on its end, for a file that can hold them."""
-    if target == "edgetpu" or trained.clips is not None:
+    """The tags to export with a run: those that were measured at its end, for a file that can hold them."""
+    found = tags.of_run(trained.directory, trained.spec.embedding_size) if trained.clips is None else None
+    if found is not None and target == "edgetpu":
+        print("without the run's tags: a file for the Edge TPU holds the step alone", file=sys.stderr)
         return None
-    return tags.of_run(trained.directory, trained.spec.embedding_size)
+    return found
 
 
 def parser() -> argparse.ArgumentParser:

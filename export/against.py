@@ -14,6 +14,7 @@ from . import ExportError, import_weights, published, verify
 from .build import float_embeddings, tower_of
 from .graph import Network
 from .representative import Signal, parity_audio
+from .tags import Tags, of_run
 
 
 class Reference(NamedTuple):
@@ -23,6 +24,7 @@ class Reference(NamedTuple):
     embed: verify.Embed
     clips: Sequence[Signal]
     described: dict[str, Any]
+    tags: Tags | None = None
 
 
 def reference(file: ModelFile, against: Path, data: Path | None, audio: Sequence[Path]) -> Reference:
@@ -30,7 +32,7 @@ def reference(file: ModelFile, against: Path, data: Path | None, audio: Sequence
     if against.is_dir():
         run = artifacts.load_run(against)
         clips, described = parity_audio(run.spec, data or Path(run.data), audio)
-        return Reference(run.spec, tower_of(run), clips, described)
+        return Reference(run.spec, tower_of(run), clips, described, of_run(against, run.spec.embedding_size))
     size, kind = file.spec.embedding_size, str(file.metadata["provenance"].get("kind", ""))
     openl3 = kind.removeprefix("openl3-")
     read = published.read(
@@ -54,6 +56,10 @@ def parity_of(
         raise ExportError(f"{against} is {wanted.spec.name}, and {file.path} holds another network: {file.spec.name}")
     model, whole = l3edge.load(file.path), l3edge.load(twin) if twin else None
     measured = verify.measure(model, wanted.embed, wanted.clips, whole)
+    if model.tag_names:
+        if wanted.tags is None or list(wanted.tags.names) != model.tag_names:
+            raise ExportError(f"{file.path} has tags that {against} has not, or not these: export the run again")
+        measured["tags_max_error"] = verify.head_error(model, wanted.tags.scores, wanted.clips)
     if whole:
         measured |= verify.same_mel(model, whole, wanted.clips)
     return measured, ", ".join(f"{key} {value}" for key, value in wanted.described.items())

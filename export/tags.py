@@ -26,7 +26,6 @@ from training.backend import tf
 from . import ExportError
 
 WEIGHTS = ("tags/dense/kernel", "tags/dense/bias")  # in a run's weights.npz
-MOST_ERROR = 1e-5  # of a score in the file, against `Tags.scores`: float32 on another engine
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Tags:
         }
 
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Float [k, d] -> [k, n], 0 to 1, in float64: what the file's graph is checked against."""
+        """Float [k, d] -> [k, n], 0 to 1, in float64: what a file's graph is checked against."""
         logits = embeddings.astype(np.float64) @ self.kernel.astype(np.float64) + self.bias
         made: NDArray[np.float64] = 0.5 + 0.5 * np.tanh(logits / 2)  # the sigmoid, without an overflow
         return made

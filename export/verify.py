@@ -64,6 +64,7 @@ LEAST_TOLERANCE = 0.25  # of values, relative to the largest, between engines, f
 # heard by every layer. Relative to the largest value; what it came to is stored in the file.
 TWO_FRONT_ENDS = 0.1
 
+TAGS_ERROR = 1e-5  # of a score from 0 to 1, against the head that was trained, in float64
 TAGS_STEP = 1e-6  # of a score from 0 to 1, between engines: both compute in float32
 
 # The norm, relative to the clips' largest, below which a direction says nothing (digital silence).
@@ -171,6 +172,15 @@ def _plain(model: l3edge.Model) -> engine.Bare:
     return engine.Bare(interpreter, "stream", model.metadata["signatures"])
 
 
+def head_error(model: l3edge.Model, head: Embed, clips: Clips) -> float:
+    """The largest error of a tag's score in a file, over all embeddings of some clips at its rate.
+
+    head: the head that was trained, embeddings float32 [k, d] -> scores [k, n].
+    """
+    embeddings = np.concatenate([embed(model, clip) for clip in clips])
+    return float(np.abs(model.tag_scores(embeddings) - head(embeddings)).max())
+
+
 def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
     """What in the figures of `measure` is outside the tolerance, in words."""
     checks = [
@@ -192,6 +202,9 @@ def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
     if "same_mel_values" in parity:
         differing = parity["same_mel_values_differing"]
         checks.append(("number of values that differ from the CPU's for the same mel", differing, not differing, 0))
+    if "tags_max_error" in parity:
+        error = parity["tags_max_error"]
+        checks.append(("largest error of a tag's score", error, error <= TAGS_ERROR, TAGS_ERROR))
     return [f"{name} is {value:g}, the limit is {limit:g}" for name, value, good, limit in checks if not good]
 
 
@@ -214,6 +227,8 @@ def told(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
         lines.append(
             f"with its own front end: {parity['embeddings_differing']} of {parity['windows']} embeddings differ"
         )
+    if "tags_max_error" in parity:
+        lines.append(f"scores of tags: largest error {parity['tags_max_error']:.2g} (at most {TAGS_ERROR:g})")
     return lines
 
 

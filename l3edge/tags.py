@@ -71,8 +71,8 @@ def strongest(
 
 
 def in_words(tags: Sequence[tuple[str, Any]], room: int | None = None) -> str:
-    """As "0.93 Dog  0.41 Speech"; as many as fit into `room` characters."""
+    """As "0.93 Dog  0.41 Speech"; as many as fit into `room` characters, of a first one that does not its beginning."""
     parts = [f"{score:.2f} {name}" for name, score in tags]
-    while room is not None and parts and len("  ".join(parts)) > room:
+    while room is not None and len(parts) > 1 and len("  ".join(parts)) > room:
         parts.pop()
-    return "  ".join(parts)
+    return "  ".join(parts)[:room]

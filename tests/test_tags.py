@@ -357,6 +357,7 @@ def test_the_live_view_shows_the_mean_of_a_second(monkeypatch: pytest.MonkeyPatc
 def test_the_live_view_is_not_wider_than_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = drawn(["Dog", "x" * 40, "Owl"], [[0.9, 0.8, 0.7]], 40, monkeypatch)
     assert lines[3] == "tags     0.90 Dog"
+    assert drawn(["x" * 40, "Dog"], [[0.9, 0.8]], 40, monkeypatch)[3] == "tags     0.90 " + 26 * "x"
 
 
 def test_a_terminal_shows_tags(tmp_path: Path) -> None:
