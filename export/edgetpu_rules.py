@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.flatbuffer import Model, Operator, Subgraph, Tensor
+from l3edge.flatbuffer import CONVOLUTIONS, Model, Operator, Subgraph, Tensor
 
 MAPPED, MAY_NOT_MAP, NOT_MAPPED, REFUSED = "mapped", "may not map", "not mapped", "refused"
 SEVERITY = (MAPPED, MAY_NOT_MAP, NOT_MAPPED, REFUSED)  # refused: the compiler gives up the whole model
@@ -332,7 +332,6 @@ def _always(reason: str) -> Callable[[Case], str | None]:
 
 
 POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
-CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 REDUCERS = ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")
 WITH_PARAMETERS = (*CONVOLUTIONS, "FULLY_CONNECTED", "TRANSPOSE_CONV")
 WITH_ARGUMENTS = ("PAD", "RESHAPE", "STRIDED_SLICE", "SLICE", "SPLIT", "TRANSPOSE", "EXPAND_DIMS", *REDUCERS)

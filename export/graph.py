@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from l3edge import frontend
 from l3edge.frontend import Decibel
-from l3edge.layers import Conv, Layer, Pool, same_padding
+from l3edge.layers import Conv, Layer, Pool, read, same_padding
 from l3edge.spec import Spec
 from training.backend import tf
 from training.tf_ops import GRAPH_OPS
@@ -38,7 +38,8 @@ Range = tuple[float, float]
 class Network:
     """A trained audio tower, batch normalisation folded: relu(conv(x, kernel) + bias) for each convolution.
 
-    weights: (kernel float32 [time, frequency, inputs, filters], bias float32 [filters]) each.
+    weights: (kernel float32 [time, frequency, inputs, filters], bias float32 [filters]) each; a depthwise kernel is
+    [time, frequency, filters, 1].
     ranges: None for float32; for int8 the (smallest, largest) value of each convolution's output, 0 in between.
     affine: (scale, shift) of the front end's output, where published weights normalise their input.
     """
@@ -53,10 +54,15 @@ class Network:
         if len(self.weights) != len(self.spec.convolutions):
             raise ValueError(f"{len(self.weights)} convolutions for {len(self.spec.convolutions)} in the spec")
         for layer, (kernel, bias) in zip(self.spec.convolutions, self.weights, strict=True):
-            wanted = (*layer.kernel, inputs, layer.filters)
+            wanted = kernel_shape(layer, inputs)
             if kernel.shape != wanted or bias.shape != (layer.filters,):
                 raise ValueError(f"kernel {kernel.shape} and bias {bias.shape} where the spec has kernel {wanted}")
             inputs = layer.filters
+
+
+def kernel_shape(layer: Conv, inputs: int) -> tuple[int, int, int, int]:
+    """As TensorFlow has it, for so many input channels."""
+    return (*layer.kernel, *((inputs, 1) if layer.depthwise else (inputs, layer.filters)))
 
 
 def input_range(network: Network) -> Range:
@@ -84,11 +90,15 @@ def _identity(x: Any) -> Any:
     return x
 
 
-def quantised_kernel(kernel: NDArray[np.float32]) -> Any:
+def quantised_kernel(kernel: NDArray[np.float32], layer: Conv) -> Any:
     """A kernel rounded to int8, symmetric, with a scale for each filter."""
+    filters_last = np.swapaxes(kernel, 2, 3) if layer.depthwise else kernel
     # A filter of zeros still needs a scale.
-    largest = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), np.float32(1e-9))
-    return tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -largest, largest, 8, narrow_range=True)
+    largest = np.maximum(np.abs(filters_last).max(axis=(0, 1, 2)), np.float32(1e-9))
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        filters_last, -largest, largest, 8, narrow_range=True
+    )
+    return tf.reshape(rounded, kernel.shape)  # one of the axes that were swapped has one element
 
 
 def _convolve(x: Any, layer: Conv, kernel: Any, bias: Any, quantise: Callable[[Any], Any]) -> Any:
@@ -97,14 +107,20 @@ def _convolve(x: Any, layer: Conv, kernel: Any, bias: Any, quantise: Callable[[A
         sides = same_padding(x.shape[2], layer, 1)
         x = tf.pad(x, [[0, 0], [0, 0], sides, [0, 0]]) if any(sides) else x
         padding = "VALID"
-    x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding, dilations=layer.dilation), bias)
+    if layer.depthwise:
+        x = tf.nn.depthwise_conv2d(x, kernel, (1, *layer.stride, 1), padding)
+    else:
+        x = tf.nn.conv2d(x, kernel, layer.stride, padding, dilations=layer.dilation)
+    x = tf.nn.bias_add(x, bias)
     return quantise(tf.nn.relu(x) if layer.relu else x)
 
 
 def pool(x: Any, layer: Pool) -> Any:
     """A row of the table."""
-    if layer == Pool((1, 1), (1, 1)):
+    if layer.size == layer.stride == (1, 1):
         return x  # of two such pools in a row LiteRT 2.3's XNNPACK gives memory that nothing was written to
+    if layer.kind == "mean":
+        return tf.nn.avg_pool2d(x, layer.size, layer.stride, "VALID")
     return tf.nn.max_pool2d(x, layer.size, layer.stride, "VALID")
 
 
@@ -129,7 +145,7 @@ def operations(network: Network) -> list[Operation]:
             kernel, bias = network.weights[convolution]
             if network.ranges is not None:
                 limits = _wide_enough(network.ranges[convolution], limits, kernel)
-                kernel = quantised_kernel(kernel)
+                kernel = quantised_kernel(kernel, layer)
             quantise = fake_quant(limits) if int8 else _identity
             apply = functools.partial(_convolve, layer=layer, kernel=kernel, bias=bias, quantise=quantise)
             convolution += 1
@@ -211,9 +227,8 @@ def random_weights(layers: Sequence[Layer], seed: int) -> list[Weights]:
     weights, inputs = [], 1
     for layer in layers:
         if isinstance(layer, Conv):
-            kernel = rng.normal(
-                0, (2 / (math.prod(layer.kernel) * inputs)) ** 0.5, (*layer.kernel, inputs, layer.filters)
-            )
+            deviation = (2 / (math.prod(layer.kernel) * read(layer, inputs))) ** 0.5
+            kernel = rng.normal(0, deviation, kernel_shape(layer, inputs))
             weights.append((kernel.astype(np.float32), rng.normal(0, 0.2, layer.filters).astype(np.float32)))
             inputs = layer.filters
     return weights

@@ -27,12 +27,13 @@ def halve(flatbuffer: bytes) -> bytes:
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
     code.version = _WIDENS_FLOAT16
     model.operatorCodes.append(code)
+    convolutions = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     halves: dict[int, int] = {}  # buffer: the one that takes its place
     for graph in model.subgraphs:
         kernels = {
             operator.inputs[1]: None
             for operator in graph.operators
-            if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.CONV_2D
+            if model.operatorCodes[operator.opcodeIndex].builtinCode in convolutions
         }
         for index in reversed(kernels):
             kernel = graph.tensors[index]

@@ -54,7 +54,10 @@ def correct_biases(network: Network, features: Features) -> Network:
     inputs = _entering(network, features[: max(8, _MOST_VALUES // largest)])
     rows = tuple(layer._replace(relu=False) if isinstance(layer, Conv) else layer for layer in spec.layers)
     plain = dataclasses.replace(network, spec=dataclasses.replace(spec, layers=rows), ranges=None)
-    kernels = [(quantised_kernel(kernel).numpy(), bias) for kernel, bias in network.weights]
+    kernels = [
+        (quantised_kernel(kernel, layer).numpy(), bias)
+        for layer, (kernel, bias) in zip(spec.convolutions, network.weights, strict=True)
+    ]
     exact, rounded, weights = inputs, entering(inputs, network), []
     for layer, true, coarse in zip(
         spec.layers, operations(plain), operations(dataclasses.replace(plain, weights=kernels)), strict=True
@@ -87,13 +90,13 @@ def fine_tune(
     keep: "zeros" (weights that are zero stay zero), "clusters" (as many different values in each filter as there are
     in the kernel, at most) or None.
     """
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize
+    from .quantisers import wrapped
 
     if network.ranges is None:
         raise ValueError("fine_tune starts from a calibrated network")
-    student = quantize.quantize_apply(quantize.quantize_annotate_model(_keras(network)), _scheme(keep))
+    student = wrapped(_keras(network), keep)
     _set_ranges(student, network)
-    trained = ("kernel", "bias", "cluster_centroids_tf", "ori_weights_vars_tf")
+    trained = ("kernel", "depthwise_kernel", "bias", "cluster_centroids_tf", "ori_weights_vars_tf")
     _distil(student, trained, teacher or network, batches, steps, learning_rate, progress)
     return _read(student, network)
 
@@ -108,7 +111,8 @@ def prune(
 ) -> Network:
     """Set the smallest weights of each kernel to zero, more and more of them, while the others learn to do without.
 
-    sparsity: share of zeros in each convolution's kernel at the end, in [0, 1); biases stay.
+    sparsity: share of zeros in each convolution's kernel at the end, in [0, 1); biases and depthwise kernels, which
+    are few numbers that each decide much, stay.
     The share grows by a cubic law (Zhu & Gupta 2017, tensorflow-model-optimization's PolynomialDecay).
     """
     from tensorflow_model_optimization.python.core.sparsity.keras import prune as pruning
@@ -120,12 +124,12 @@ def prune(
     def wrap(layer: Any, share: float) -> Any:
         return pruning.prune_low_magnitude(layer, pruning_schedule.PolynomialDecay(0.0, share, 0, end, frequency=every))
 
-    shares = {f"conv{i + 1}": share for i, share in enumerate(sparsity) if share > 0}
+    shares = {f"conv{i + 1}": sparsity[i] for i in _whole(network) if sparsity[i] > 0}
     student = _wrapped(network, {name: lambda layer, s=share: wrap(layer, s) for name, share in shares.items()})
     callback = pruning_callbacks.UpdatePruningStep()
     callback.set_model(student)
     callback.on_train_begin()
-    _distil(student, ("kernel", "bias"), network, batches, steps, learning_rate, progress)
+    _distil(student, ("kernel", "depthwise_kernel", "bias"), network, batches, steps, learning_rate, progress)
     callback.on_epoch_end(0)  # what the last step added to pruned weights
     return _unwrapped(pruning.strip_pruning(student), network)
 
@@ -140,7 +144,8 @@ def cluster(
 ) -> Network:
     """Replace the weights of each kernel but the first by so many shared values, which then learn.
 
-    The first kernel is left alone: it is the smallest, and everything hangs on it.
+    The first kernel is left alone: it is the smallest, and everything hangs on it. So are depthwise ones, whose filters
+    have hardly more weights than there would be values.
     """
     from tensorflow_model_optimization.python.core.clustering.keras import cluster as clustering
     from tensorflow_model_optimization.python.core.clustering.keras import cluster_config
@@ -150,10 +155,15 @@ def cluster(
     def wrap(layer: Any) -> Any:
         return clustering.cluster_weights(layer, number_of_clusters=clusters, cluster_centroids_init=start)
 
-    student = _wrapped(network, {f"conv{i + 1}": wrap for i in range(1, len(network.weights))})
-    trained = ("kernel", "bias", "cluster_centroids_kernel")
+    student = _wrapped(network, {f"conv{i + 1}": wrap for i in _whole(network) if i > 0})
+    trained = ("kernel", "depthwise_kernel", "bias", "cluster_centroids_kernel")
     _distil(student, trained, network, batches, steps, learning_rate, progress)
     return _unwrapped(clustering.strip_clustering(student), network)
+
+
+def _whole(network: Network) -> list[int]:
+    """The numbers of the convolutions that are not depthwise."""
+    return [i for i, layer in enumerate(network.spec.convolutions) if not layer.depthwise]
 
 
 def sparsity(network: Network) -> list[float]:
@@ -218,23 +228,6 @@ def _unwrapped(model: Any, network: Network) -> Network:
     return dataclasses.replace(network, weights=weights)
 
 
-def _scheme(keep: str | None) -> Any:
-    """How quantize_apply quantises: 8 bits, and what it leaves as it is."""
-    from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cluster_preserve import (
-        default_8bit_cluster_preserve_quantize_scheme as clusters,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
-        default_8bit_prune_preserve_quantize_scheme as zeros,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import default_8bit_quantize_scheme
-
-    if keep == "zeros":
-        return zeros.Default8BitPrunePreserveQuantizeScheme()
-    if keep == "clusters":
-        return clusters.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=False)
-    return default_8bit_quantize_scheme.Default8BitQuantizeScheme()
-
-
 def _quantisers(student: Any, network: Network) -> tuple[Any, list[Any]]:
     """The layer that quantises the input, and the wrapped convolutions; Keras numbers the former in each process."""
     entry = next(layer for layer in student.layers if layer.name.startswith("quantize_layer"))
@@ -259,7 +252,13 @@ def _set_ranges(student: Any, network: Network) -> None:
 def _read(student: Any, network: Network) -> Network:
     """The fine-tuned weights and ranges."""
     _, convolutions = _quantisers(student, network)
-    weights = tuple((_variable(layer, "/kernel").numpy(), _variable(layer, "/bias").numpy()) for layer in convolutions)
+    weights = tuple(
+        (
+            _variable(layer, "/depthwise_kernel" if row.depthwise else "/kernel").numpy(),
+            _variable(layer, "/bias").numpy(),
+        )
+        for row, layer in zip(network.spec.convolutions, convolutions, strict=True)
+    )
     ends = ("post_activation_min", "post_activation_max")
     ranges = tuple(tuple(float(_variable(layer, end).numpy()) for end in ends) for layer in convolutions)
     return dataclasses.replace(network, weights=weights, ranges=ranges)

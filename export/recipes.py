@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge.flatbuffer import parse
+from l3edge.flatbuffer import CONVOLUTIONS, parse
 
 from . import quantise
 from .graph import Network
@@ -158,13 +158,15 @@ DEFAULT = "int8_qat"
 
 
 def kernels(flatbuffer: bytes) -> list[NDArray[np.generic]]:
-    """The kernels [filters, time, frequency, inputs] of a file's convolutions as they are stored, in order."""
+    """The kernels of a file's convolutions as they are stored, in order: [filters, time, frequency, inputs], and
+    depthwise ones [1, time, frequency, filters].
+    """
     model = parse(flatbuffer)
     graph = model.subgraphs[0]
     makers = {output: operator for operator in graph.operators for output in operator.outputs}
     found = []
     for operator in graph.operators:
-        if operator.name == "CONV_2D":
+        if operator.name in CONVOLUTIONS:
             index = operator.inputs[1]
             if index in makers:  # float16, widened first
                 index = makers[index].inputs[0]

@@ -279,8 +279,8 @@ def computed_weights(graph: flatbuffer.Model) -> list[str]:
         kept = {i for i, tensor in enumerate(subgraph.tensors) if tensor.buffer_bytes}
         kept |= {op.outputs[0] for op in subgraph.operators if op.name == "DEQUANTIZE" and set(op.inputs) <= kept}
         for number, operator in enumerate(subgraph.operators):
-            if operator.name == "CONV_2D" and not set(operator.inputs[1:]) <= kept | {-1}:
-                found.append(f"{subgraph.name}: operator {number}, CONV_2D, computes its weights")
+            if operator.name in flatbuffer.CONVOLUTIONS and not set(operator.inputs[1:]) <= kept | {-1}:
+                found.append(f"{subgraph.name}: operator {number}, {operator.name}, computes its weights")
     return found
 
 

@@ -60,6 +60,8 @@ OPERATORS = tuple(
     STABLEHLO_CASE
     """.split()  # noqa: SIM905
 )
+
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")  # input 1 is the kernel
 CUSTOM = OPERATORS.index("CUSTOM")
 
 

@@ -146,6 +146,70 @@ OTHERS = {
 }
 
 
+SEPARABLE = Spec(
+    "",
+    (Conv(6), Conv(6, depthwise=True), Conv(8, (1, 1)), Pool(kind="mean"), Conv(8, depthwise=True), Conv(8, (1, 1))),
+    LogMel(bands=16),
+)
+OTHERS["separable"] = SEPARABLE
+
+
+def uneven(spec: Spec) -> graph.Network:
+    """Depthwise kernels whose filters are of many sizes, as batch normalisation leaves them."""
+    rows = zip(spec.convolutions, network(spec).weights, strict=True)
+    return graph.Network(
+        spec,
+        tuple(
+            (
+                kernel * np.geomspace(0.05, 2, layer.filters, dtype=np.float32)[:, None] if layer.depthwise else kernel,
+                bias,
+            )
+            for layer, (kernel, bias) in rows
+        ),
+    )
+
+
+@pytest.mark.parametrize("recipe", ["float16", "int8_ptq"])
+def test_depthwise_kernels_are_stored_as_the_name_says(recipe: str) -> None:
+    made = recipes.prepare(recipe, uneven(SEPARABLE), SIGNALS, SETTINGS)
+    flatbuffer = convert.convert(made, float16=recipe == "float16")
+    stored = recipes.kernels(flatbuffer)
+    assert {kernel.dtype for kernel in stored} == {np.dtype("float16" if recipe == "float16" else "int8")}
+    for layer, kernel, (exact, _) in zip(SEPARABLE.convolutions, stored, made.weights, strict=True):
+        if layer.depthwise:
+            assert kernel.shape == (1, *exact.shape[:3])
+            scale = np.abs(exact).max((0, 1, 3)) / 127 if recipe == "int8_ptq" else 1  # for each filter
+            off = np.abs(kernel.astype(np.float32)[0] - exact[..., 0] / scale)
+            assert off.max() <= (0.501 if recipe == "int8_ptq" else 1e-3)
+
+
+def test_quantisation_aware_training_rounds_as_the_graph_does() -> None:
+    """Depthwise kernels have a scale for each filter in both, and a mean pool the range of what it reads."""
+    float32 = uneven(SEPARABLE)
+    heard = next(representative.representative(SEPARABLE, SIGNALS, 16, 0))
+    losses: list[float] = []
+    calibrated = quantise.calibrate(float32, heard)
+    made = quantise.fine_tune(calibrated, iter([heard]), 1, 0.0, lambda step, loss: losses.append(loss))
+    embedded, wanted = (graph.embedding_of(graph.columns_of(n, heard), SEPARABLE) for n in (made, float32))
+    assert losses == pytest.approx([float(np.mean((embedded - wanted) ** 2) / np.mean(np.square(wanted)))], rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe", ["int8_qat_pruned", "int8_qat_clustered"])
+def test_depthwise_kernels_learn_and_are_neither_pruned_nor_clustered(recipe: str) -> None:
+    before = network(SEPARABLE)
+    made = recipes.prepare(recipe, before, SIGNALS, dataclasses.replace(SETTINGS, clusters=3))
+    stored = recipes.kernels(convert.convert(made))
+    for number, layer in enumerate(SEPARABLE.convolutions):
+        kernel = stored[number]
+        if layer.depthwise:
+            assert (kernel == 0).mean() < 0.1
+            assert len(np.unique(kernel)) > 12
+            learned = made.weights[number][0] != before.weights[number][0]
+            assert learned.mean() > 0.5  # a filter that never fires cannot
+        elif number:
+            assert (kernel == 0).mean() > 0.3 if recipe == "int8_qat_pruned" else len(np.unique(kernel[0])) <= 3
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_ranges_of_any_table_are_those_of_the_graph_that_is_converted(kind: str) -> None:
     spec = OTHERS[kind]

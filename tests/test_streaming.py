@@ -23,7 +23,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not in the device enviro
 import l3edge
 from export import contract, convert, graph, streaming
 from l3edge import OptionError, engine, frontend, layers, model_file
-from l3edge.layers import Conv, Layer, Pool
+from l3edge.layers import Conv, Layer, Pool, separable_stack
 from l3edge.spec import Decibel, LogMel, Spec
 from training.backend import tf
 
@@ -41,6 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs 
 def stacks(draw: st.DrawFn) -> tuple[int, tuple[Layer, ...]]:
     """(bins, rows): any mixture of convolutions and pools that leaves a bin over and stays within the limits above."""
     first = bins = draw(st.integers(1, 12), label="bins")
+    channels = 1
     rows: list[Layer] = []
     for number in range(draw(st.integers(1, 6), label="depth")):
         stride = layers.stride(rows)
@@ -48,18 +49,21 @@ def stacks(draw: st.DrawFn) -> tuple[int, tuple[Layer, ...]]:
         strides = st.tuples(st.integers(1, min(3, MOST_STRIDE // stride)), st.integers(1, 3))
         if number and draw(st.booleans(), label="pool"):
             size = draw(st.tuples(st.integers(1, min(3, longest)), st.integers(1, min(3, bins))))
-            row: Layer = Pool(size, draw(strides))
+            row: Layer = Pool(size, draw(strides), draw(st.sampled_from(["maximum", "mean"])))
             bins = (bins - row.size[1]) // row.stride[1] + 1
         else:
             kernel = draw(st.tuples(st.integers(1, min(4, longest)), st.integers(1, 4)))
             row = Conv(draw(st.integers(1, 8)), kernel, relu=draw(st.booleans()))
-            if draw(st.booleans(), label="dilated"):
+            if draw(st.booleans(), label="depthwise"):
+                both = draw(st.integers(1, min(3, MOST_STRIDE // stride)))
+                row = row._replace(filters=channels, depthwise=True, stride=(both, both))
+            elif draw(st.booleans(), label="dilated"):
                 most = max(1, (longest - 1) // max(1, kernel[0] - 1))
                 wide = 3 if bins > 1 else 1  # at one bin, a dilated kernel of even width reads nothing but padding
                 row = row._replace(dilation=draw(st.tuples(st.integers(1, min(3, most)), st.integers(1, wide))))
             else:
                 row = row._replace(stride=draw(strides))
-            bins = -(-bins // row.stride[1])
+            bins, channels = -(-bins // row.stride[1]), row.filters
         rows.append(row)
     return first, tuple(rows)
 
@@ -83,14 +87,19 @@ def network_of(spec: Spec, seed: int, inputs: np.ndarray, *, int8: bool) -> grap
     kernels = iter(graph.random_weights(spec.layers, seed))
     for layer in spec.layers:
         if isinstance(layer, Pool):
-            x = tf.nn.max_pool2d(x, layer.size, layer.stride, "VALID").numpy()
+            pool = tf.nn.max_pool2d if layer.kind == "maximum" else tf.nn.avg_pool2d
+            x = pool(x, layer.size, layer.stride, "VALID").numpy()
             continue
         kernel, _ = next(kernels)
         x = np.pad(x, ((0, 0), (0, 0), layers.same_padding(x.shape[2], layer, 1), (0, 0)))
-        x = tf.nn.conv2d(x, kernel, layer.stride, "VALID", dilations=layer.dilation).numpy()
+        if layer.depthwise:
+            x = tf.nn.depthwise_conv2d(x, kernel, (1, *layer.stride, 1), "VALID").numpy()
+        else:
+            x = tf.nn.conv2d(x, kernel, layer.stride, "VALID", dilations=layer.dilation).numpy()
         mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
         deviation[deviation < 1e-3] = 1
-        weights.append((kernel / deviation, -mean / deviation))
+        scale = deviation[:, np.newaxis] if layer.depthwise else deviation
+        weights.append((kernel / scale, -mean / deviation))
         x = (x - mean) / deviation
         x = np.maximum(x, 0) if layer.relu else x
         largest = float(np.abs(x).max()) or 1.0
@@ -243,15 +252,33 @@ def test_the_comparison_sees(harm: str, int8: bool, monkeypatch: pytest.MonkeyPa
         hold(compute(GAPS, 1, 2, int8=int8))
 
 
+PARTS = Spec(
+    "parts",
+    (
+        *separable_stack((6, 8), halvings=1),
+        Pool((3, 2), (2, 2), "mean"),
+        Conv(8, (4, 3), stride=(2, 2), depthwise=True, relu=False),
+        Pool((1, 2), (1, 2), "mean"),
+        Conv(5, (1, 1)),
+    ),
+    LogMel(bands=24, frame_step=100),
+    window=9600,
+    hop=1600,
+)
+
+
 @pytest.mark.parametrize("int8", [True, False], ids=["int8", "float32"])
-def test_such_a_stack_in_a_model_file(int8: bool, tmp_path: Path) -> None:
-    """The whole contract, sound in, through the SDK: gaps, overlaps, strides and dilation in one stack."""
-    mel = frontend.features(contract.sounds(2, 40_000), GAPS.front_end)[None, :, :, None]
-    network = network_of(GAPS, 3, mel, int8=int8)
-    metadata = {"name": "gaps", "spec": GAPS.to_json(), "recipe": "random", "parity": {}, "provenance": {}}
+@pytest.mark.parametrize("spec", [GAPS, PARTS], ids=lambda spec: spec.name)
+def test_such_a_stack_in_a_model_file(spec: Spec, int8: bool, tmp_path: Path) -> None:
+    """The whole contract, sound in, through the SDK: gaps, overlaps, strides and dilation in one stack; depthwise rows
+    and mean pools in the other.
+    """
+    mel = frontend.features(contract.sounds(2, 40_000), spec.front_end)[None, :, :, None]
+    network = network_of(spec, 3, mel, int8=int8)
+    metadata = {"name": spec.name, "spec": spec.to_json(), "recipe": "random", "parity": {}, "provenance": {}}
     model_file.write(tmp_path / "m.tflite", convert.convert(network, hops=[3]), metadata)
     load = functools.cache(lambda threads: l3edge.load(tmp_path / "m.tflite", threads=threads))
-    contract.check(load, contract.sounds(4, 24_000), 16_000, [17, 1601], hop=0.075)
+    contract.check(load, contract.sounds(4, 24_000), 16_000, [17, 1601], hop=spec.hop / 16_000)
     contract.tells_apart(load(1))
 
 
