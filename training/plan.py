@@ -126,7 +126,7 @@ def _differences(old: dict[str, Any], plan: Plan, directory: str) -> Iterator[st
     elif old["items"] != new["items"]:
         there = {item.name: item for item in parse_items(storage.read(storage.join(directory, ITEMS)))}
         here = {item.name: item for item in parse_items(plan.content)}
-        yield f"{len(there)} videos there, {len(here)} here"
+        yield f"{len(there)} {new.get('of', 'videos')} there, {len(here)} here"
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
                 where = "is there alone" if name not in here else "is here alone" if name not in there else "changed"
