@@ -17,7 +17,6 @@ from . import storage
 from .cli import TrainingError
 from .manifest import Item, is_url
 from .records import FORMAT
-from .videos import Settings
 
 PLAN = "plan.json"
 ITEMS = "items.jsonl"
@@ -48,7 +47,7 @@ class Plan(NamedTuple):
             first += shard.items
 
 
-def make(items: Sequence[Item], settings: Settings, videos_per_shard: int) -> Plan:
+def make(items: Sequence[Item], settings: NamedTuple, videos_per_shard: int) -> Plan:
     lines: list[bytes] = []
     ordered: list[Item] = []
     shards: list[Shard] = []
