@@ -52,6 +52,8 @@ def make_data(folder: Path) -> Path:
                 write(data / "esc10" / label / name, tone(hz, 1 + number / 2))
     for number in range(4):
         write(data / "librosa" / f"music-{number}.ogg", tone(OTHERS, 7, 44_100), 44_100)
+    write(data / "librosa" / "unfree.hq.ogg", tone(OTHERS, 7))
+    (data / "librosa" / "unfree.txt").write_text("by somebody\nCC BY-NC 3.0: https://creativecommons.org/...\n")
     for speaker in ("ann", "bob"):
         for take in range(15):
             for digit in range(3):
@@ -199,6 +201,12 @@ def test_what_cannot_be_used_is_said(made: Path) -> None:
     assert set(reasons) == {"own/quiet.wav", "own/broken.wav", "own/broken.m4a"}
     assert "silent" in reasons["own/quiet.wav"]
     assert "broken.wav" in reasons["own/broken.wav"]
+
+
+def test_what_may_not_be_used_commercially_is_left_out(made: Path) -> None:
+    assert json.loads((made / "sources.json").read_text())["sources"]["librosa"]["recordings"] == 4
+    used = {part for row in table(made) for part in parts(row) if part.startswith("librosa/")}
+    assert used == {f"librosa/music-{number}" for number in range(4)}
 
 
 def test_same_bytes_whatever_the_processes(made: Path, folder: Path, tmp_path: Path) -> None:
