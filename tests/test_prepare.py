@@ -392,9 +392,9 @@ def test_overwrite_removes_nothing_of_others(folder: Path, tmp_path: Path, name:
     (tmp_path / name).write_text(content)
     before = _everything(tmp_path)
     video = [str(folder / "00-tone.mp4"), "--out", str(tmp_path)]
-    with pytest.raises(TrainingError, match="was not written by prepare, so --overwrite will not replace it"):
+    with pytest.raises(TrainingError, match="was not written by prepare or corpus, so --overwrite will not replace it"):
         prepare.main([*video, "--overwrite"])
-    with pytest.raises(TrainingError, match="is not empty, and not by prepare"):
+    with pytest.raises(TrainingError, match="is not empty, and not by prepare or corpus"):
         prepare.main(video)
     assert _everything(tmp_path) == before
 
@@ -411,7 +411,7 @@ def test_overwrite_spares_a_data_set_with_something_else_in_it(
     (out / place / "notes.txt").write_text("precious")
     before = _everything(tmp_path)
     again = [str(folder / "01-tone.mp4"), "--out", str(out), "--jobs", "1", "--overwrite"]
-    with pytest.raises(TrainingError, match="also holds what prepare did not write, so it is not replaced: "):
+    with pytest.raises(TrainingError, match="also holds what prepare or corpus did not write, so it is not replaced: "):
         prepare.main(again)
     assert _everything(tmp_path) == before
     (out / place / "notes.txt").unlink()
@@ -553,7 +553,7 @@ def test_interrupt_leaves_a_folder_to_go_on_with(folder: Path, tmp_path: Path) -
     deadline = time.monotonic() + 60
     while not any(path.stat().st_size for path in out.glob("journal/*.jsonl.part")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    with pytest.raises(TrainingError, match="another prepare is writing"):
+    with pytest.raises(TrainingError, match="another command is writing"):
         prepare.main([str(tmp_path / "many"), "--out", str(out)])
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)

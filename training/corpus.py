@@ -12,12 +12,9 @@ with the same sources and versions of packages and programs makes the same bytes
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +22,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from . import journal, mixing, output, plan, pool, records, recordings, rendered, splits, storage, verdicts, workers
+from . import (
+    account,
+    journal,
+    mixing,
+    output,
+    plan,
+    pool,
+    recordings,
+    records,
+    splits,
+    storage,
+    workers,
+)
 from .children import Decoded
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
 from .manifest import Item
@@ -34,7 +43,7 @@ from .plan import Shard
 from .recordings import Source
 from .videos import STATISTICS, Segment
 
-_COLUMNS = ("name", "split", "group", "labels", "recordings", "done", "shard")
+_HEARD = 32  # clips that --listen writes
 
 
 class Settings(NamedTuple):
@@ -45,6 +54,7 @@ class Settings(NamedTuple):
     seed: int
     held_out: float
     share: str  # JSON
+    clips_per_shard: int
     sample_rate: int = SAMPLE_RATE
 
     @property
@@ -62,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "sources", nargs="*", type=Path, metavar="SOURCE", help="an audio file or a folder of such, labelled by folder"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder that holds esc10, librosa and fsdd, instead of L3EDGE_DATA's"
     )
     parser.add_argument("--out", required=True, metavar="CORPUS", help="folder to write to")
     parser.add_argument("--clips", type=positive_int, default=8000, metavar="N", help="how many")
@@ -84,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N", help="processes; same bytes for any"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a corpus that another command made there")
+    parser.add_argument(
+        "--listen",
+        type=Path,
+        metavar="DIR",
+        help=f"also write {_HEARD} clips to a folder as FLAC, to hear them",
+    )
     return parser
 
 
@@ -133,13 +152,14 @@ def main(arguments: list[str] | None = None) -> int:
     out = output.place(args.out)
     recordings.check_names(args.sources)
     shares = _shares(args)
-    settings = Settings(args.clips, args.seconds, args.seed, args.held_out, json.dumps(shares, sort_keys=True))
-    sources = recordings.find(args.sources, shares, args.clips, args.seed)
+    share = json.dumps(shares, sort_keys=True)
+    settings = Settings(args.clips, args.seconds, args.seed, args.held_out, share, args.clips_per_shard)
+    sources = recordings.find(args.data or recordings.DATA, args.sources, shares, args.clips, args.seed)
     _say(sources)
     items = [item for source in sources for item in source.items]
     sides = splits.assign((item.group for item in items), args.held_out, {})
     planned = plan.make([item._replace(split=sides[item.group]) for item in items], settings, pool.PARTS)
-    planned.document["clips_per_shard"] = args.clips_per_shard
+    planned.document["of"] = "recordings"
     with output.locked(out):
         target = output.begin(out, planned, args.overwrite)
         if target is None:
@@ -152,8 +172,25 @@ def main(arguments: list[str] | None = None) -> int:
                 print("stopped; the same command goes on where it was", file=sys.stderr)
                 raise
             output.finish(target, out)
-    print(_summary(statistics))
+    print(account.summary(statistics))
+    if args.listen:
+        _listen(Path(out), args.listen)
     return 0
+
+
+def _listen(corpus: Path, folder: Path) -> None:
+    """Clips of the training split, evenly spread, as NAME-LABELS.flac."""
+    import soundfile
+
+    from . import input, shards  # with TensorFlow, which nothing else here needs
+
+    split = shards.open_data(corpus).split("train")
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in input.read(split, input.spread(sum(shard.records for shard in split), _HEARD)):
+        clip = shards.fields(record)
+        name = "-".join([clip["name"].numpy().decode(), *(label.decode() for label in clip["labels"].numpy())])
+        samples = np.frombuffer(clip["audio"].numpy(), "<i2")
+        soundfile.write(folder / f"{name}.flac", samples, SAMPLE_RATE)
 
 
 def _say(sources: Sequence[Source]) -> None:
@@ -185,14 +222,14 @@ def _make(
         raise TrainingError(f"there is no sound to make clips of: {'; '.join(reasons[:5])}")
     clips = {clip.name: clip for clip in mixing.draw(usable, shares, settings.clips, settings.length, settings.seed)}
     as_items = [Item(c.name, c.name, None, None, c.labels, c.group, c.split) for c in clips.values()]
-    shards = plan.make(as_items, settings, args.clips_per_shard)
+    shards = plan.make(as_items, settings, settings.clips_per_shard)
     calls = [
         (target, shard.name, [clips[item.name] for item in own], parts, settings) for shard, own in shards.by_shard()
     ]
     with tqdm(desc="clips", total=settings.clips, disable=None) as bar:
         for count in workers.run(_clip_shard, calls, args.jobs):
             bar.update(count)
-    return _write(target, shards, clips, sounds, sources)
+    return account.write(target, shards, clips, sounds, sources)
 
 
 def _pool_part(target: str, part: Shard, rate: int) -> int:
@@ -214,70 +251,6 @@ def _clip_shard(target: str, name: str, clips: Sequence[Clip], parts: tuple[Shar
 
     journal.write_shard(target, name, items, make)
     return len(clips)
-
-
-def _write(
-    target: str,
-    shards: plan.Plan,
-    clips: dict[str, Clip],
-    sounds: dict[str, pool.Sound],
-    sources: Sequence[Source],
-) -> dict[str, Any]:
-    """clips.csv, sources.json, and last statistics.json."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    table.writeheader()
-    for shard, items in shards.by_shard():
-        for item in items:
-            row = {"name": item.name, "split": item.split, "group": item.group, "labels": ";".join(item.labels)}
-            table.writerow({**row, **mixing.described(clips[item.name]), "shard": f"{shard.name}.tfrecord"})
-    storage.write(storage.join(target, output.CLIPS), text.getvalue().encode("utf-8", "backslashreplace"))
-    described = _described(clips, sounds, sources)
-    content = json.dumps({"sources": described, "versions": _versions(sources)}, indent=1) + "\n"
-    storage.write(storage.join(target, output.SOURCES), content.encode())
-    statistics = {**verdicts.collect(target, shards).statistics, "sources": described}
-    storage.write(storage.join(target, STATISTICS), (json.dumps(statistics, indent=1) + "\n").encode())
-    return statistics
-
-
-def _described(
-    clips: dict[str, Clip], sounds: dict[str, pool.Sound], sources: Sequence[Source]
-) -> dict[str, dict[str, Any]]:
-    """By source: what there was of it, what became of it."""
-    main = Counter(clip.parts[0].name.split("/", 1)[0] for clip in clips.values() if clip.parts)
-    mixed = Counter(part.name.split("/", 1)[0] for clip in clips.values() for part in clip.parts[1:])
-    described = {}
-    for source in sources:
-        own = [sounds[item.name] for item in source.items]
-        described[source.name] = {
-            "recordings": len(own),
-            "seconds": round(sum(len(sound.samples) for sound in own) / SAMPLE_RATE, 1),
-            "clips": main[source.name],
-            "mixed_into": mixed[source.name],
-            "licence": source.licence,
-            "missing": source.missing,
-            "skipped": {sound.item.name: sound.reason for sound in own if sound.reason},
-        }
-    return described
-
-
-def _versions(sources: Sequence[Source]) -> dict[str, str]:
-    programs = {"espeak": rendered.SPEAKER, "fluidsynth": rendered.PLAYER}
-    used = [programs[source.name] for source in sources if source.name in programs and source.items]
-    return {"numpy": np.__version__, **{program: rendered.version(program) for program in used}}
-
-
-def _summary(statistics: dict[str, Any]) -> str:
-    lines = [f"{'source':<14} {'recordings':>10} {'skipped':>8} {'minutes':>8} {'clips':>7} {'mixed':>7}"]
-    for name, found in statistics["sources"].items():
-        if not found["missing"]:
-            counts = f"{found['recordings']:>10} {len(found['skipped']):>8} {found['seconds'] / 60:>8.1f}"
-            lines.append(f"{name:<14} {counts} {found['clips']:>7} {found['mixed_into']:>7}")
-    lines += ["", f"{'split':<14} {'groups':>10} {'clips':>8}"]
-    for split, sizes in statistics["splits"].items():
-        lines.append(f"{split:<14} {sizes['groups']:>10} {sizes['records']:>8}")
-    lines += ["", f"{statistics['hours']:.2f} h, {statistics['bytes'] / 1e6:.1f} MB"]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

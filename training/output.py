@@ -1,4 +1,4 @@
-"""The directory `prepare` writes to: new, begun by the same command, finished, or somebody else's.
+"""The directory that `prepare` or `corpus` writes to: new, begun by the same command, finished, or somebody else's.
 
 A data set that is replaced stays whole until the new one is: that is made in .NAME.partial beside it, then the two
 change places. At a URL, where nothing can be renamed as a whole, the old one is removed first.
@@ -43,7 +43,7 @@ def place(out: str) -> str:
 
 @contextlib.contextmanager
 def locked(out: str) -> Iterator[None]:
-    """Keep other `prepare`s on this machine off a local directory. Two at one URL write the same bytes."""
+    """Keep other commands on this machine off a local directory. Two at one URL write the same bytes."""
     if is_url(out):
         yield
         return
@@ -65,7 +65,7 @@ def _open_locked(path: Path, out: str) -> BinaryIO:
                 return file
         except BlockingIOError:
             file.close()
-            raise TrainingError(f"another prepare is writing to {out}; wait for it, or end it") from None
+            raise TrainingError(f"another command is writing to {out}; wait for it, or end it") from None
         except FileNotFoundError:  # whoever had the lock has just removed it
             pass
         file.close()
@@ -87,8 +87,8 @@ def begin(out: str, new: Plan, overwrite: bool) -> str | None:
     names = _names(out)
     if not _ours(out, names, new):
         if overwrite:
-            raise TrainingError(f"{out} was not written by prepare, so --overwrite will not replace it")
-        raise TrainingError(f"{out} is not empty, and not by prepare; give another --out")
+            raise TrainingError(f"{out} was not written by prepare or corpus, so --overwrite will not replace it")
+        raise TrainingError(f"{out} is not empty, and not by prepare or corpus; give another --out")
     target = out
     if STATISTICS in names:
         if not overwrite:
@@ -141,7 +141,9 @@ def _check_replaceable(directory: str) -> None:
     names |= {f"{journal.FOLDER}/{name}" for name in _names(journals) if not _JOURNAL.fullmatch(name)}
     if names:
         some = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-        raise TrainingError(f"{directory} also holds what prepare did not write, so it is not replaced: {some}")
+        raise TrainingError(
+            f"{directory} also holds what prepare or corpus did not write, so it is not replaced: {some}"
+        )
 
 
 def _written(name: str) -> bool:

@@ -17,7 +17,6 @@ from . import storage
 from .cli import TrainingError
 from .manifest import Item, is_url
 from .records import FORMAT
-from .videos import Settings
 
 PLAN = "plan.json"
 ITEMS = "items.jsonl"
@@ -48,7 +47,7 @@ class Plan(NamedTuple):
             first += shard.items
 
 
-def make(items: Sequence[Item], settings: Settings, videos_per_shard: int) -> Plan:
+def make(items: Sequence[Item], settings: NamedTuple, videos_per_shard: int) -> Plan:
     lines: list[bytes] = []
     ordered: list[Item] = []
     shards: list[Shard] = []
@@ -126,7 +125,7 @@ def _differences(old: dict[str, Any], plan: Plan, directory: str) -> Iterator[st
     elif old["items"] != new["items"]:
         there = {item.name: item for item in parse_items(storage.read(storage.join(directory, ITEMS)))}
         here = {item.name: item for item in parse_items(plan.content)}
-        yield f"{len(there)} videos there, {len(here)} here"
+        yield f"{len(there)} {new.get('of', 'videos')} there, {len(here)} here"
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
                 where = "is there alone" if name not in here else "is here alone" if name not in there else "changed"

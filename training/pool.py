@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,11 +82,10 @@ def open_pool(directory: str, shards: tuple[Shard, ...]) -> dict[str, Sound]:
     pool: dict[str, Sound] = {}
     for shard in shards:
         data, index = _paths(directory, shard)
-        samples = np.load(data, mmap_mode="r", allow_pickle=False) if os.path.getsize(data) > 128 else None
-        begin = 0
-        rows = json.loads(index.read_bytes())
+        rows, begin = json.loads(index.read_bytes()), 0
+        empty = not any(size for size, _ in rows)  # which cannot be mapped
+        samples = np.zeros(0, np.int16) if empty else np.load(data, mmap_mode="r", allow_pickle=False)
         for item, (size, reason) in zip(plan.read_items(directory, shard), rows, strict=True):
-            part = np.zeros(0, np.int16) if samples is None else samples[begin : begin + size]
-            pool[item.name] = Sound(item, part, reason)
+            pool[item.name] = Sound(item, samples[begin : begin + size], reason)
             begin += size
     return pool

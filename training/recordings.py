@@ -25,6 +25,7 @@ from .synthesize import kind_of, synthesize_audio
 
 BUILT_IN = {"esc10": 0.4, "synthesiser": 0.15, "espeak": 0.1, "fsdd": 0.05, "librosa": 0.1, "fluidsynth": 0.2}
 OWN = 0.2  # share of each SOURCE of the user's
+DATA = ESC10.parent  # where published sets are looked for
 _NON_COMMERCIAL = re.compile(r"non-?commercial|by[- ]nc", re.IGNORECASE)
 FOLDS = (1, 2, 3)  # of ESC-10; nothing in this project was tried or chosen on 4 and 5
 
@@ -32,7 +33,6 @@ _MOST = {"synthesiser": 1000, "espeak": 400, "fluidsynth": 300}  # that are rend
 _TAKE = 5.0  # s of a synthesised sound
 _BLOCK = 5  # takes of a speaker's digits that are one recording
 _PAUSE = (0.05, 0.6)  # s between digits
-_DATA = ESC10.parent
 _ESC50 = re.compile(r"([1-5])-(\d+)-[A-Z](-\d+)?\.\w+")
 _SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff", ".au", ".caf", ".m4a", ".aac", ".opus", ".wma")
 _LICENCES = {
@@ -54,7 +54,7 @@ class Source(NamedTuple):
     missing: str  # why there is nothing, and how to get it; else empty
 
 
-def find(own: Sequence[Path], shares: dict[str, float], clips: int, seed: int) -> list[Source]:
+def find(data: Path, own: Sequence[Path], shares: dict[str, float], clips: int, seed: int) -> list[Source]:
     """All sources with a share, in order. Raises TrainingError for a SOURCE that is none."""
     finders = {"esc10": _esc10, "librosa": _librosa, "fsdd": _fsdd}
     total, sources = sum(shares.values()), []
@@ -62,8 +62,8 @@ def find(own: Sequence[Path], shares: dict[str, float], clips: int, seed: int) -
         if not shares[name]:
             continue
         if name in finders:
-            items = finders[name](_DATA / name)
-            missing = "" if items else f"nothing in {_DATA / name}: set L3EDGE_DATA to the folder that holds {name}"
+            items = finders[name](data / name)
+            missing = "" if items else f"nothing in {data / name}: set L3EDGE_DATA, or --data, to what holds {name}"
         else:
             program = {"espeak": rendered.SPEAKER, "fluidsynth": rendered.PLAYER}.get(name)
             missing = rendered.missing(program) if program else ""

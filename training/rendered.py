@@ -28,32 +28,35 @@ _TIMEOUT = 60.0  # s; both take a fraction of one
 _RATE = 32_000  # Hz, at which music is rendered: above 16 kHz, so that nothing of it aliases there
 
 _LANGUAGES = (
-    "af bg bn ca cs cy da de el en-029 en-gb en-gb-scotland en-gb-x-rp en-us en-us en-us eo es es-419 et eu fa fi fr-fr "
-    "ga hi hr hu id is it ka kk ko lt lv mk ms nb ne nl pa pl pt pt-br ro ru sk sl sq sr sv sw ta te tr uk ur vi"
-).split()
+    "af bg bn ca cs cy da de el en-029 en-gb en-gb-scotland en-gb-x-rp en-us en-us en-us eo es es-419 et eu fa fi fr- "
+    "fr ga hi hr hu id is it ka kk ko lt lv mk ms nb ne nl pa pl pt pt-br ro ru sk sl sq sr sv sw ta te tr uk ur vi"
+)
 _VARIANTS = ("", "+m1", "+m2", "+m3", "+m4", "+m5", "+m7", "+f1", "+f2", "+f3", "+f4", "+f5", "+croak", "+whisper")
 _WORDS = (
     "about above after again air all also always animal answer any apple ask autumn away back bad bag ball bank bed "
     "before begin below best better between big bird black blue boat body book both bottle box boy bread bridge bring "
-    "brother brown build bus busy but butter buy call can car carry cat chair change child city clean clear clock close "
-    "cloud coat coffee cold colour come cook corner cost country cow cup cut dark daughter day deep different dinner do "
-    "doctor dog door down draw dream drink drive dry ear early earth east easy eat egg eight empty end engine enough "
-    "evening ever every eye face fall family far farm fast father feel few field find fine finger fire first fish five "
-    "floor flower fly follow food foot for four free fresh friend from fruit full garden girl give glass go gold good "
-    "grass great green ground grow hair half hand happy hard have head hear heart heavy help here high hill hold home "
-    "horse hot hour house how hundred ice idea if island job journey jump keep key kind kitchen know lake land language "
-    "large last late laugh learn leave left letter life light like line listen little live long look loud love low "
-    "lunch machine make man many map market may meat meet milk mind minute money month moon more morning mother "
-    "mountain mouth move much music name near new news next nice night nine no noise north nose nothing now number off "
-    "office often oil old on one open or orange other our out over page paper park part pay people perhaps person piece "
-    "place plane plant play please point poor question quick quiet rain read ready red remember rest rice right ring "
-    "river road room round run sad salt same school sea season second see seven shall ship shoe shop short show side "
-    "sing sister six sky sleep slow small smile snow some son song soon south speak spring stand star start station "
-    "stay stone stop story street strong sugar summer sun sweet swim table take talk tall tea tell ten thank there "
-    "thing think three time tired today together tomorrow town train tree true turn two uncle under until up very "
-    "village visit voice wait walk wall want warm wash watch water way weather week west wet what wheel when where "
-    "white who why wide wind window winter with woman wood word work world write year yellow yes young zero"
-).split()
+    "brother brown build bus busy but butter buy call can car carry cat chair change child city clean clear clock "
+    "close cloud coat coffee cold colour come cook corner cost country cow cup cut dark daughter day deep different "
+    "dinner do doctor dog door down draw dream drink drive dry ear early earth east easy eat egg eight empty end "
+    "engine enough evening ever every eye face fall family far farm fast father feel few field find fine finger fire "
+    "first fish five floor flower fly follow food foot for four free fresh friend from fruit full garden girl give "
+    "glass go gold good grass great green ground grow hair half hand happy hard have head hear heart heavy help here "
+    "high hill hold home horse hot hour house how hundred ice idea if island job journey jump keep key kind kitchen "
+    "know lake land language large last late laugh learn leave left letter life light like line listen little live "
+    "long look loud love low lunch machine make man many map market may meat meet milk mind minute money month moon "
+    "more morning mother mountain mouth move much music name near new news next nice night nine no noise north nose "
+    "nothing now number off office often oil old on one open or orange other our out over page paper park part pay "
+    "people perhaps person piece place plane plant play please point poor question quick quiet rain read ready red "
+    "remember rest rice right ring river road room round run sad salt same school sea season second see seven shall "
+    "ship shoe shop short show side sing sister six sky sleep slow small smile snow some son song soon south speak "
+    "spring stand star start station stay stone stop story street strong sugar summer sun sweet swim table take talk "
+    "tall tea tell ten thank there thing think three time tired today together tomorrow town train tree true turn two "
+    "uncle under until up very village visit voice wait walk wall want warm wash watch water way weather week west "
+    "wet what wheel when where white who why wide wind window winter with woman wood word work world write year "
+    "yellow yes young zero"
+)
+
+_LAZY = ("-o", "synth.dynamic-sample-loading=1")  # reads those parts of the sound font that are played
 
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
 _DRUMS = (36, 38, 42, 46, 49, 51, 45, 48, 39, 54, 56, 70, 75)  # keys of the General MIDI drum kit
@@ -88,7 +91,7 @@ def version(program: str) -> str:
 
 def language(seed: int, number: int) -> str:
     """The language whose rules utterance `number` is spoken by."""
-    return str(np.random.default_rng([seed, number]).choice(_LANGUAGES))
+    return str(np.random.default_rng([seed, number]).choice(_LANGUAGES.split()))
 
 
 def speech(seed: int, number: int, rate: int) -> NDArray[np.float32]:
@@ -97,8 +100,8 @@ def speech(seed: int, number: int, rate: int) -> NDArray[np.float32]:
     Raises TrainingError where espeak-ng fails.
     """
     rng = np.random.default_rng([seed, number])
-    voice = str(rng.choice(_LANGUAGES)) + str(rng.choice(_VARIANTS))
-    words = [str(word) for word in rng.choice(_WORDS, rng.integers(10, 22))]
+    voice = str(rng.choice(_LANGUAGES.split())) + str(rng.choice(_VARIANTS))
+    words = [str(word) for word in rng.choice(_WORDS.split(), rng.integers(10, 22))]
     for place in np.flatnonzero(rng.random(len(words)) < (1.0 if rng.random() < 0.15 else 0.1)):
         words[place] = str(rng.integers(10 ** rng.integers(1, 5)))
     for place in np.flatnonzero(rng.random(len(words)) < 0.15):
@@ -109,7 +112,7 @@ def speech(seed: int, number: int, rate: int) -> NDArray[np.float32]:
 
 def music(seed: int, number: int, rate: int) -> NDArray[np.float32]:
     """Piece `number`, about 12 s, float32 [n] at `rate` Hz. Raises TrainingError where fluidsynth fails."""
-    player = [PLAYER, "-q", "-n", "-i", "-g", "0.4", "-r", str(_RATE), "-O", "s16", "-T", "wav", "-F", "{out}"]
+    player = [PLAYER, "-q", "-n", "-i", "-g", "0.4", "-r", str(_RATE), "-O", "s16", "-T", "wav", "-F", "{out}", *_LAZY]
     return _rendered([*player, str(font()), "{midi}"], rate, compose(seed, number))
 
 
@@ -119,7 +122,14 @@ def _rendered(command: list[str], rate: int, midi: bytes = b"") -> NDArray[np.fl
         notes.write_bytes(midi)
         words = [word.format(out=out, midi=notes) for word in command]
         try:
-            run = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+            run = subprocess.run(
+                words,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+                start_new_session=True,  # Ctrl-C ends us, and must not look like a failure of the program
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise TrainingError(f"{command[0]} failed: {error}") from None
         if run.returncode or not out.exists():
@@ -135,7 +145,7 @@ def style(number: int) -> str:
 
 
 def compose(seed: int, number: int, seconds: float = 12.0) -> bytes:
-    """Piece `number` as a Standard MIDI File: random instruments, tempo and key, chords and a melody that rhyme.
+    """Piece `number` as a Standard MIDI File: random instruments, tempo and key, and melodies that repeat their rhythm.
 
     Over 256 pieces the solos play each of the General MIDI instruments (0 to 119) once or more; the effects are its
     sounds of no instrument, 120 to 127: breath, seashore, birds, telephone, helicopter, applause, gunshot.

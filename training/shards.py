@@ -1,16 +1,16 @@
-"""The data format: what `prepare` writes and training reads.
+"""The data format: what `prepare` and `corpus` write and training reads.
 
 A data set is a directory of TFRecord shards `<split>-00000-of-00004.tfrecord`, with `statistics.json`, written last,
-and `videos.csv`, the verdict on each video. Shards are numbered before anything is decoded (`plan`): where one would
-hold no record its number is missing, so statistics.json says which there are. A record is one tf.train.Example, at most
-10 s of one video:
+and `videos.csv`, the verdict on each video, or `clips.csv`, what each clip of sound is made of. Shards are numbered
+before anything is decoded (`plan`): where one would hold no record its number is missing, so statistics.json says which
+there are. A record is one tf.train.Example, at most 10 s of one video:
 
     name          bytes   of the video or part of one, unique in the manifest; its segments share it
     group         bytes   the source video: negatives come from another group, and no group is in two splits
     labels        bytes*  what sounds, where the manifest says so
     audio         bytes   int16 little-endian PCM, mono, at statistics.json's sample_rate
     audio_start   int64   presentation time of the first sample, microseconds
-    frames        bytes*  JPEG, RGB
+    frames        bytes*  JPEG, RGB; none in a corpus of sound
     frame_times   int64*  presentation times of the frames on the same clock, microseconds
 """
 
@@ -86,10 +86,11 @@ def open_data(directory: Path) -> Data:
     except FileNotFoundError:
         if (directory / PLAN).exists():
             raise TrainingError(
-                f"{directory} is unfinished: repeat the `python -m training.prepare` that began it"
+                f"{directory} is unfinished: repeat the `python -m training.prepare` or `training.corpus` that began it"
             ) from None
         raise TrainingError(
-            f"{directory} holds no {STATISTICS}: make it with `python -m training.prepare VIDEOS --out ...`"
+            f"{directory} holds no {STATISTICS}: make it with `python -m training.prepare VIDEOS --out ...`, "
+            "or of sound alone with `python -m training.corpus --out ...`"
         ) from None
     except ValueError as error:
         raise TrainingError(f"{path} is not JSON: {error}") from None

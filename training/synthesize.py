@@ -11,17 +11,12 @@ about 1 / len(KINDS): that share of "negative" pairs cannot be told from positiv
 import argparse
 import contextlib
 import csv
-import multiprocessing
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +26,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from training import workers
 from training.cli import TrainingError, positive_int, run
 from training.drawing import Motion, Scene, compose
 from training.kinds import BY_NAME, KINDS
@@ -213,43 +209,6 @@ def _write_index(directory: Path, seed: int, takes: Iterable[int], settings: Set
         fresh.replace(index)
 
 
-@contextlib.contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; here it waits until the end; those started within are deaf.
-
-    They inherit the blocked signal, so that not even their start-up can be interrupted with a traceback. The
-    handler is for this process's other threads, which may be handed a signal that is blocked here.
-    """
-    resource_tracker.ensure_running()  # else started with the first process, and it unblocks SIGINT
-    interrupts: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        signal.signal(signal.SIGINT, before)
-    if interrupts:
-        raise KeyboardInterrupt
-
-
-def _run(jobs: int, calls: Sequence[tuple[Path, Path, int, int, Settings]]) -> Iterator[None]:
-    """`_produce` for each of `calls`; yields as each is done."""
-    if jobs == 1 or len(calls) < 2:
-        for call in calls:
-            yield _produce(*call)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(calls)), context) as pool:
-        try:
-            with _interrupt_deferred():
-                running = [pool.submit(_produce, *call) for call in calls]  # starts the processes
-            for done in as_completed(running):
-                yield done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def synthesize(
     directory: Path, count: int, seed: int, settings: Settings, jobs: int = 1, overwrite: bool = False
 ) -> int:
@@ -266,7 +225,7 @@ def synthesize(
             tqdm(total=count, initial=count - len(missing), unit="video", file=sys.stderr) as progress,
         ):
             calls = [(directory, Path(partial), take, seed, settings) for take in missing]
-            with contextlib.closing(_run(jobs, calls)) as running:
+            with contextlib.closing(workers.run(_produce, calls, jobs)) as running:
                 for _ in running:
                     progress.update()
     finally:
@@ -357,10 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings(options.seconds, options.size, options.fps, kinds)
     except ValueError as error:
         parser.error(str(error))
-    try:
-        kept = synthesize(options.out, options.count, options.seed, settings, options.jobs, options.overwrite)
-    except BrokenProcessPool:
-        raise TrainingError("a worker process died, perhaps for want of memory; try fewer --jobs") from None
+    kept = synthesize(options.out, options.count, options.seed, settings, options.jobs, options.overwrite)
     print(f"{options.count} videos in {options.out}, {kept} of them kept from before", file=sys.stderr)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -35,6 +36,12 @@ def _interrupt_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def _begin(parent: int) -> None:
+    end_with_parent()
+    if os.getppid() != parent:  # it ended before that was said; our queues are open as long as we are
+        os._exit(1)
+
+
 def run(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
     """`function(*call)` for each of `calls`, in up to `jobs` processes; yields what each returns as it is done.
 
@@ -47,7 +54,7 @@ def run(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], jobs: in
             yield function(*call)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(calls)), context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(min(jobs, len(calls)), context, initializer=_begin, initargs=(os.getpid(),)) as pool:
         try:
             with _interrupt_deferred():
                 running = [pool.submit(function, *call) for call in calls]  # starts the processes
