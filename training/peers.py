@@ -72,7 +72,12 @@ class YamNet:
 
     def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
         """As `embedders.Embedder.embed`."""
-        return _each(samples, self.spec, hop, rows, self._window)
+        cut = whole_windows(samples, self.spec, hop)
+        wanted = cut if rows is None else cut[rows]
+        made = np.zeros((len(wanted), _YAMNET_EMBEDDING), np.float32)
+        for i, window in enumerate(wanted):
+            made[i] = self._window(window)
+        return made
 
     def _window(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self._interpreter.set_tensor(self._input, samples[: self._samples])
@@ -104,12 +109,16 @@ class LogMel:
     identity = hashlib.sha256(f"log-mel mean, sd {front_end}".encode()).hexdigest()
 
     def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
-        """As `embedders.Embedder.embed`."""
-        return _each(samples, self.spec, hop, rows, self._window)
-
-    def _window(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `embedders.Embedder.embed`; a hop is a whole number of frames."""
+        step, every = divmod(round(hop * self.spec.sample_rate), self.front_end.frame_step)
+        if every:
+            raise TrainingError(f"{self.name}: a hop must be a multiple of a frame's step, got {hop:g} s")
+        if len(samples) < self.spec.window:
+            return np.zeros((0, self.spec.embedding_size), np.float32)
         bands = frontend.features(samples, self.front_end)  # [frames, bins]
-        return np.concatenate([bands.mean(axis=0), bands.std(axis=0)])
+        cut = np.lib.stride_tricks.sliding_window_view(bands, self.front_end.frames(self.spec.window), axis=0)
+        cut = cut[::step] if rows is None else cut[::step][rows]  # [k, bins, frames]
+        return np.concatenate([cut.mean(axis=-1), cut.std(axis=-1)], axis=1)
 
 
 # What makes each; the name of an engine in.
@@ -117,21 +126,6 @@ PEERS: dict[str, Callable[[str], YamNet | LogMel]] = {
     YamNet.name: lambda engine_name: YamNet(engine_name=engine_name),
     LogMel.name: lambda _: LogMel(),
 }
-
-
-def _each(
-    samples: NDArray[np.float32],
-    spec: Heard,
-    hop: float,
-    rows: Rows | None,
-    of_window: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> NDArray[np.float32]:
-    cut = whole_windows(samples, spec, hop)
-    wanted = cut if rows is None else cut[rows]
-    made = np.zeros((len(wanted), spec.embedding_size), np.float32)
-    for i, window in enumerate(wanted):
-        made[i] = of_window(window)
-    return made
 
 
 def macs(content: bytes) -> int:
