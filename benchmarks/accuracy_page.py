@@ -14,6 +14,14 @@ from .conditions import PUBLISHED
 BEGIN = "<!-- made by python -m benchmarks.accuracy --write: begin -->"
 END = "<!-- made by python -m benchmarks.accuracy --write: end -->"
 
+# What a built-in model is for, by its name without the version.
+FOR = {
+    "edge-s": "the smallest boards, batteries, many streams at once",
+    "edge-m": "the default: most of the accuracy at a fraction of a core",
+    "edge-l": "where a core is to spare",
+    "avc-s": "nothing but video taught it: to compare the two roads, and where no other data may have a part",
+}
+
 
 def tables(document: dict[str, Any]) -> str:
     """Accuracy and cost; what int8 changes, and robustness, where they were measured."""
@@ -48,6 +56,24 @@ def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
         ],
         left=2,
     )
+
+
+def _choice(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("model", "clip accuracy, %", "test clips", "MMAC a hop", "kB", "values", "for")
+    first = {row["model"]: row for row in reversed(rows)}  # of clean and heard the clean one, which comes first
+    lines = [
+        (
+            f"`{name}`",
+            f"{100 * row['clip_accuracy']['value']:.1f}",
+            row["hearing"],
+            f"{row['macs_per_hop'] / 1e6:.1f}",
+            f"{row['bytes'] / 1000:.0f}",
+            str(row["embedding_size"]),
+            FOR.get(name.rpartition("-")[0], ""),
+        )
+        for name, row in sorted(first.items(), key=lambda each: each[1]["macs_per_hop"])
+    ]
+    return _table(header, lines)
 
 
 def _int8(rows: Sequence[dict[str, Any]]) -> str:
@@ -99,7 +125,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 def generated(document: dict[str, Any]) -> str:
     """What stands between the markers of the page."""
     rows = document["rows"]
-    parts = ["### Accuracy and cost", _accuracy(rows)]
+    parts = ["### Which one", _choice([row for row in rows if not row["peer"]]), "### Accuracy and cost"]
+    parts.append(_accuracy(rows))
     parts.append("![Accuracy against cost](accuracy-cost.png)")
     if compared := [row for row in rows if "float32" in row]:
         parts += ["### What int8 changes", "On the clean rotations, the same windows and clips:", _int8(compared)]

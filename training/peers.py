@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -62,9 +63,12 @@ class YamNet:
         (given,) = (graph.tensors[i] for i in graph.inputs)
         self._samples = int(np.prod(given.shape))
         # The embedding is no output of the graph: without this flag its memory is used again before it can be read.
-        self._interpreter = found.interpreter.Interpreter(
-            model_content=self.file, num_threads=1, experimental_preserve_all_tensors=True
-        )
+        # LiteRT warns of the memory that it takes, here a few MB.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            self._interpreter = found.interpreter.Interpreter(
+                model_content=self.file, num_threads=1, experimental_preserve_all_tensors=True
+            )
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         tensor = graph.tensors[self._embedding]
