@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,7 @@ def subjects(
         return [Subject(name, CLEAN, {None: own}, peer=True)]
     found = _rotations(own.name, folds, rotations, ".tflite")
     if not found:
-        return [Subject(own.name, _hearing(_told(own, name)), {None: own})]
+        return [Subject(own.name, _hearing(_told(own, name), folds), {None: own})]
     for fold, path in found.items():
         _check_unheard(path, fold)
     clean = {fold: _load(str(path), engine) for fold, path in found.items()}
@@ -113,19 +114,35 @@ def _told(embedder: Embedder, name: str) -> Mapping[str, Any]:
     return {"training": read_json(arguments)} if arguments.is_file() else {}
 
 
-def _hearing(provenance: Mapping[str, Any]) -> str:
-    """Sound that this project synthesised holds no clip; of other data nothing is known."""
-    return CLEAN if provenance.get("data_licence") == SYNTHESISED else UNKNOWN
+def _excluded(provenance: Mapping[str, Any]) -> set[str] | None:
+    """Labels whose clips were left out of a training by `training.distill`; None where it does not say."""
+    arguments = provenance.get("training", {}).get("arguments", {})
+    return set(arguments["exclude"]) if "exclude" in arguments else None
+
+
+def _hearing(provenance: Mapping[str, Any], folds: Sequence[int]) -> str:
+    """Sound that this project synthesised holds no clip; what a distillation does not exclude it may have heard."""
+    if provenance.get("data_licence") == SYNTHESISED:
+        return CLEAN
+    excluded = _excluded(provenance)
+    if excluded is None:
+        return UNKNOWN
+    return CLEAN if excluded >= {f"fold-{fold}" for fold in folds} else HEARD
 
 
 def _check_unheard(path: Path, fold: int) -> None:
-    """TrainingError where a file says that it was trained with the fold that it is to be judged on."""
-    training = l3edge.load(path).metadata.get("provenance", {}).get("training", {})
-    arguments = training.get("arguments", {})
-    if "exclude" in arguments and f"fold-{fold}" not in arguments["exclude"]:
+    """TrainingError where a file says that it has heard the fold that it is to be judged on."""
+    provenance = l3edge.load(path).metadata.get("provenance", {})
+    excluded = _excluded(provenance)
+    if excluded is not None and f"fold-{fold}" not in excluded:
+        told = ", ".join(sorted(excluded)) or "nothing"
         raise TrainingError(
-            f"{path} says that it was trained without {arguments['exclude'] or 'leaving anything out'}, and is to be "
-            f"judged on fold {fold}: train it with --exclude fold-{fold}"
+            f"{path} is to be judged on fold {fold}, and says that {told} was left out of its training: train it with "
+            f"--exclude fold-{fold}"
+        )
+    if heard := [name for name in provenance.get("representative", ()) if re.match(rf"{fold}-\d+-[A-Z]\b", name)]:
+        raise TrainingError(
+            f"{path} is to be judged on fold {fold}, and was quantised on {heard[0]}: export it without that fold"
         )
 
 

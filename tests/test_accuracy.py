@@ -113,13 +113,19 @@ def test_what_int8_changes_is_a_difference_on_the_same_windows(clips: list[Clip]
     assert row["int8_minus_float32"]["clip_accuracy"]["value"] == pytest.approx(1 / 3)
 
 
-def copies(folder: Path, name: str, folds: tuple[int, ...], arguments: dict[str, Any] | None = None) -> Path:
+def copies(
+    folder: Path,
+    name: str,
+    folds: tuple[int, ...],
+    arguments: dict[str, Any] | None = None,
+    representative: tuple[str, ...] = (),
+) -> Path:
     """Model files that say of themselves what they are called, the stub's network in all."""
     folder.mkdir(exist_ok=True)
     stub = l3edge.load(STUB)
     for stem in [name, *(f"{name}-without-{fold}" for fold in folds)]:
         metadata = {key: stub.metadata[key] for key in ("name", "spec", "recipe", "target", "parity")}
-        provenance = {"training": {"arguments": arguments or {}}}
+        provenance = {"training": {"arguments": arguments or {}}, "representative": representative}
         metadata |= {"name": stem, "provenance": provenance}
         model_file.write(folder / f"{stem}.tflite", stub.flatbuffer, metadata)
     return folder / f"{name}.tflite"
@@ -133,6 +139,11 @@ def test_rotations_are_found_beside_a_model(tmp_path: Path) -> None:
     assert {heard.of(fold).name for fold in (1, 2, 3)} == {"mine-1"}
     (alone,) = accuracy_models.subjects(str(path), [1, 2, 3], None, None)
     assert alone.hearing == accuracy_models.UNKNOWN
+    copies(tmp_path, "all-1", (), {"exclude": ["fold-1", "fold-2", "fold-3"]})
+    copies(tmp_path, "two-1", (), {"exclude": ["fold-1"]})
+    for name, hearing in (("all-1", CLEAN), ("two-1", HEARD)):
+        (alone,) = accuracy_models.subjects(str(tmp_path / f"{name}.tflite"), [1, 2, 3], None, None)
+        assert alone.hearing == hearing
     (default,) = accuracy_models.subjects("edge-m-1", [1, 2, 3], tmp_path, None)
     assert default.hearing == CLEAN  # of synthesised video alone
     (tmp_path / "mine-1-without-2.tflite").unlink()
@@ -142,7 +153,10 @@ def test_rotations_are_found_beside_a_model(tmp_path: Path) -> None:
 
 def test_a_rotation_that_heard_its_fold_is_refused(tmp_path: Path) -> None:
     path = copies(tmp_path, "mine-1", (1, 2, 3), {"exclude": ["fold-1"]})
-    with pytest.raises(TrainingError, match=r"without-2.*trained without.*fold-1.*judged on fold 2"):
+    with pytest.raises(TrainingError, match=r"without-2.*judged on fold 2.*says that fold-1 was left out"):
+        accuracy_models.subjects(str(path), [1, 2, 3], tmp_path, None)
+    copies(tmp_path, "mine-1", (1, 2, 3), {"exclude": ["fold-1", "fold-2", "fold-3"]}, ("3-118059-A.ogg",))
+    with pytest.raises(TrainingError, match=r"without-3.*judged on fold 3.*quantised on 3-118059-A\.ogg"):
         accuracy_models.subjects(str(path), [1, 2, 3], tmp_path, None)
     shutil.copy(l3edge.model.find("edge-m-1"), tmp_path / "stub-int8-without-1.tflite")
     for fold in (2, 3):
