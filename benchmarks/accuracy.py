@@ -168,7 +168,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=ROTATIONS,
         metavar="DIR",
-        help="where NAME-without-K.tflite are: models made like NAME without fold K, judged on it",
+        help="where NAME-without-K.tflite are, or run directories NAME-without-K: models made like NAME without fold "
+        "K, judged on it; a NAME may be that of rotations alone",
     )
     made.add_argument(
         "--runs",
@@ -201,6 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder in (arguments.plot, arguments.json and arguments.json.parent):
         if folder and not folder.is_dir():
             raise TrainingError(f"{folder}: no such directory to write to")
+    for folder in (arguments.rotations, arguments.runs):
+        if folder and folder != ROTATIONS and not folder.is_dir():
+            raise TrainingError(f"{folder}: no such directory of rotations")
     clips = datasets.read(arguments.data)
     folds = sorted({clip.fold for clip in clips})
     if len(folds) < PROTOCOL.folds:

@@ -66,38 +66,47 @@ def default_names() -> list[str]:
 def subjects(
     name: str, folds: Sequence[int], rotations: Path | None, runs: Path | None, engine: str = "auto"
 ) -> list[Subject]:
-    """The rows of a name: what it names, and before it its rotations where there are some.
+    """The rows of a name: what it names, and before it its rotations where there are some; these may be all there is.
 
-    rotations: folder of NAME-without-K.tflite; runs: folder of the float32 run directories NAME-without-K.
+    rotations: folder of NAME-without-K.tflite, or of run directories NAME-without-K; runs: folder of the run
+    directories that the files were exported from, NAME-without-K.
     Raises TrainingError where some folds have a rotation and others not.
     """
-    own = _load(name, engine)
     if name in PEERS or name.startswith("random:"):
-        return [Subject(name, CLEAN, {None: own}, peer=True)]
-    found = _rotations(own.name, folds, rotations, ".tflite")
-    if not found:
+        return [Subject(name, CLEAN, {None: _load(name, engine)}, peer=True)]
+    found = _rotations(name, folds, rotations) if Path(name).name == name else {}
+    # Rotations may be there before the model that they stand for.
+    own = None if found and name not in l3edge.models() and not Path(name).exists() else _load(name, engine)
+    if own:
+        found = _rotations(own.name, folds, rotations)
+    if own and not found:
         return [Subject(own.name, _hearing(_told(own, name), folds), {None: own})]
+    called = own.name if own else name
+    clean: dict[int | None, Embedder] = {fold: _load(str(path), engine) for fold, path in found.items()}
     for fold, path in found.items():
-        _check_unheard(path, fold)
-    clean = {fold: _load(str(path), engine) for fold, path in found.items()}
-    if odd := [str(found[fold]) for fold, each in clean.items() if _shape(each) != _shape(own)]:
-        raise TrainingError(f"{odd[0]} is no rotation of {own.name}: its network or its front end is another")
-    floats = {fold: _load(str(path), engine) for fold, path in _rotations(own.name, folds, runs, "").items()}
-    return [Subject(own.name, CLEAN, clean, floats), Subject(own.name, HEARD, {None: own})]
+        _check_unheard(_told(clean[fold], str(path)), path, fold)
+        if own and _shape(clean[fold]) != _shape(own):
+            raise TrainingError(f"{path} is no rotation of {called}: its network or its front end is another")
+    floats = {fold: _load(str(path), engine) for fold, path in _rotations(called, folds, runs).items()}
+    rows = [Subject(called, CLEAN, clean, floats)]
+    return [*rows, Subject(called, HEARD, {None: own})] if own else rows
 
 
 def _load(name: str, engine: str) -> Embedder:
     return sea(engine) if name == SEA else embedders.load(name, engine)
 
 
-def _rotations(name: str, folds: Sequence[int], folder: Path | None, suffix: str) -> dict[int, Path]:
-    if folder is None:
-        return {}
-    every = {fold: folder / f"{name}-without-{fold}{suffix}" for fold in folds}
-    found = {fold: path for fold, path in every.items() if path.exists()}
-    if found and (missing := every.keys() - found.keys()):
-        raise TrainingError(f"{every[min(missing)]} is missing, and there are {', '.join(map(str, found.values()))}")
-    return found
+def _rotations(name: str, folds: Sequence[int], folder: Path | None) -> dict[int, Path]:
+    """By fold, files or else run directories; none, or one for each fold."""
+    for suffix in (".tflite", "") if folder else ():
+        every = {fold: folder / f"{name}-without-{fold}{suffix}" for fold in folds}
+        found = {fold: path for fold, path in every.items() if path.exists()}
+        if missing := every.keys() - found.keys() if found else ():
+            told = ", ".join(map(str, found.values()))
+            raise TrainingError(f"{every[min(missing)]} is missing, and there are {told}")
+        if found:
+            return found
+    return {}
 
 
 def _shape(embedder: Embedder) -> object:
@@ -110,7 +119,7 @@ def _told(embedder: Embedder, name: str) -> Mapping[str, Any]:
     if isinstance(embedder, embedders.ModelFile):
         told: Mapping[str, Any] = embedder.model.metadata.get("provenance", {})
         return told
-    arguments = Path(name.partition("@")[0]) / "arguments.json"
+    arguments = Path(re.sub(r"@\d+$", "", name)) / "arguments.json"
     return {"training": read_json(arguments)} if arguments.is_file() else {}
 
 
@@ -130,9 +139,8 @@ def _hearing(provenance: Mapping[str, Any], folds: Sequence[int]) -> str:
     return CLEAN if excluded >= {f"fold-{fold}" for fold in folds} else HEARD
 
 
-def _check_unheard(path: Path, fold: int) -> None:
-    """TrainingError where a file says that it has heard the fold that it is to be judged on."""
-    provenance = l3edge.load(path).metadata.get("provenance", {})
+def _check_unheard(provenance: Mapping[str, Any], path: Path, fold: int) -> None:
+    """TrainingError where a model says that it has heard the fold that it is to be judged on."""
     excluded = _excluded(provenance)
     if excluded is not None and f"fold-{fold}" not in excluded:
         told = ", ".join(sorted(excluded)) or "nothing"

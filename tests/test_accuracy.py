@@ -146,9 +146,12 @@ def test_rotations_are_found_beside_a_model(tmp_path: Path) -> None:
         assert alone.hearing == hearing
     (default,) = accuracy_models.subjects("edge-m-1", [1, 2, 3], tmp_path, None)
     assert default.hearing == CLEAN  # of synthesised video alone
+    path.unlink()
+    (clean,) = accuracy_models.subjects("mine-1", [1, 2, 3], tmp_path, None)
+    assert (clean.name, clean.hearing, clean.of(3).name) == ("mine-1", CLEAN, "mine-1-without-3")
     (tmp_path / "mine-1-without-2.tflite").unlink()
     with pytest.raises(TrainingError, match=r"mine-1-without-2\.tflite is missing"):
-        accuracy_models.subjects(str(path), [1, 2, 3], tmp_path, None)
+        accuracy_models.subjects("mine-1", [1, 2, 3], tmp_path, None)
 
 
 def test_a_rotation_that_heard_its_fold_is_refused(tmp_path: Path) -> None:
@@ -310,6 +313,7 @@ def test_labels_of_the_front_do_not_overlap() -> None:
     [
         (["edge-m", "--write"], "leave out models"),
         (["edge-m", "--json", "nowhere/f.json"], "no such directory"),
+        (["edge-m", "--rotations", "nowhere"], "no such directory of rotations"),
         (["nothing"], "no model and no dataset"),
     ],
 )
