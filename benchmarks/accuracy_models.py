@@ -22,11 +22,12 @@ import l3edge
 from training import embedders, peers
 from training.artifacts import read_json
 from training.cli import TrainingError
+from training.datasets import ESC10
 from training.embedders import Embedder
 
 CLEAN, HEARD, UNKNOWN = "clean", "heard", "unknown"
 SEA = "sea-64"
-SEA_WEIGHTS = peers.DATA / "edgel3" / "edgel3_sea_ust_audio_emb_64.h5.gz"
+SEA_WEIGHTS = ESC10.parent / "edgel3" / "edgel3_sea_ust_audio_emb_64.h5.gz"
 SYNTHESISED = "MIT: synthesised by this project"  # --data-licence of python -m export, word for word
 PEERS = (*peers.PEERS, SEA, "random:edge-m")
 A_SECOND = 10  # embeddings, for all models alike: one every 0.1 s
@@ -177,7 +178,8 @@ def costs(subject: Subject) -> dict[str, Any]:
     made, spec = subject.first, subject.first.spec
     size: int | None
     if isinstance(made, peers.YamNet):
-        macs, size = peers.macs(made.file), len(made.file)
+        content = made.path.read_bytes()
+        macs, size = peers.macs(content), len(content)
     elif isinstance(spec, l3edge.Spec):
         macs = spec.macs_per_hop
         size = len(made.model.flatbuffer) if isinstance(made, embedders.ModelFile) else None

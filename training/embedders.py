@@ -118,7 +118,7 @@ def load(name: str, engine: str = "auto") -> Embedder:
     if name.startswith("random:"):
         return _untrained(name)
     if name in peers.PEERS:
-        return peers.PEERS[name](engine)
+        return peers.PEERS[name]()
     if is_run(name) or Path(name).is_dir():
         from .artifacts import load_run
 

@@ -39,7 +39,18 @@ from .windows import Rows, whole_windows
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l3edge" / "embeddings"
 
 _PACKAGES = ("numpy", "soxr", "soundfile", "av")  # the engine says its own version
-_MODULES = ("correspondence", "datasets", "embedders", "embeddings", "network", "peers", "tf_ops", "tracks", "windows")
+_MODULES = (
+    "correspondence",
+    "datasets",
+    "embedders",
+    "embeddings",
+    "network",
+    "peers",
+    "teachers",
+    "tf_ops",
+    "tracks",
+    "windows",
+)
 
 Load = Callable[[Clip, int], NDArray[np.float32]]
 

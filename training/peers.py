@@ -10,8 +10,6 @@ log-mel  mean and standard deviation over the window of each band of the front e
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +20,9 @@ from numpy.typing import NDArray
 from l3edge import engine, flatbuffer, frontend
 from l3edge.spec import PRESETS
 
+from . import teachers
 from .cli import TrainingError
 from .windows import Rows, whole_windows
-
-DATA = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data"))
-YAMNET = DATA / "yamnet" / "yamnet.tflite"
-_YAMNET_EMBEDDING = 1024
 
 
 class Heard(NamedTuple):
@@ -39,68 +34,36 @@ class Heard(NamedTuple):
 
 
 class YamNet:
-    """YAMNet, on the engine of l3edge.
+    """YAMNet, the same as teaches: `training.teachers`, on one thread.
 
     A window is a second, as the other models' are; the network hears its first 0.975 s, 15,600 samples.
     Raises TrainingError where the file is missing or is another one.
     """
 
     name = "yamnet"
-    spec = Heard(16_000, 16_000, _YAMNET_EMBEDDING)
+    spec = Heard(16_000, 16_000, 1024)
 
-    def __init__(self, path: Path = YAMNET, engine_name: str = "auto") -> None:
-        try:
-            self.file = path.read_bytes()
-        except OSError as error:
-            raise TrainingError(
-                f"no YAMNet at {path} ({error.strerror}): set L3EDGE_DATA to a folder that holds yamnet/yamnet.tflite"
-            ) from error
-        self.identity = hashlib.sha256(self.file).hexdigest()
-        found = engine.find(engine_name)
+    def __init__(self, path: Path = teachers.YAMNET) -> None:
+        if not path.is_file():
+            raise TrainingError(f"no YAMNet at {path}: set L3EDGE_DATA to a folder that holds yamnet/yamnet.tflite")
+        self.path = path
+        self._teacher = teachers.TfliteTeacher(
+            path, {"embedding": teachers.YAMNET_EMBEDDING}, self.spec.sample_rate, threads=1
+        )
+        if self._teacher.widths["embedding"] != self.spec.embedding_size:
+            raise TrainingError(f"{path} is not YAMNet: its embedding has not {self.spec.embedding_size} values")
+        self.identity = self._teacher.identity
+        found = engine.find("litert")
         self.engine = f"{found.name} {found.version}"
-        graph = flatbuffer.parse(self.file).subgraphs[0]
-        self._embedding = _pooled(graph, path)
-        (given,) = (graph.tensors[i] for i in graph.inputs)
-        self._samples = int(np.prod(given.shape))
-        # The embedding is no output of the graph: without this flag its memory is used again before it can be read.
-        # LiteRT warns of the memory that it takes, here a few MB.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            self._interpreter = found.interpreter.Interpreter(
-                model_content=self.file, num_threads=1, experimental_preserve_all_tensors=True
-            )
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        tensor = graph.tensors[self._embedding]
-        self._scale, self._zero = np.float32(tensor.scales[0]), np.float32(tensor.zero_points[0])
 
     def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
         """As `embedders.Embedder.embed`."""
         cut = whole_windows(samples, self.spec, hop)
-        wanted = cut if rows is None else cut[rows]
-        made = np.zeros((len(wanted), _YAMNET_EMBEDDING), np.float32)
-        for i, window in enumerate(wanted):
-            made[i] = self._window(window)
-        return made
-
-    def _window(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input, samples[: self._samples])
-        self._interpreter.invoke()
-        values = self._interpreter.get_tensor(self._embedding).reshape(-1).astype(np.float32)
-        made: NDArray[np.float32] = (values - self._zero) * self._scale
-        return made
-
-
-def _pooled(graph: flatbuffer.Subgraph, path: Path) -> int:
-    """The tensor that the only MEAN of a graph makes, if it is an int8 embedding."""
-    made = [operator.outputs[0] for operator in graph.operators if operator.name == "MEAN"]
-    if len(made) == 1:
-        tensor = graph.tensors[made[0]]
-        if tensor.dtype == "int8" and int(np.prod(tensor.shape)) == _YAMNET_EMBEDDING and len(tensor.scales) == 1:
-            return made[0]
-    raise TrainingError(
-        f"{path} is not YAMNet in int8: expected one MEAN that makes {_YAMNET_EMBEDDING} int8 values, found {len(made)}"
-    )
+        cut = cut if rows is None else cut[rows]
+        heard = self._teacher.window
+        if not len(cut):
+            return np.zeros((0, self.spec.embedding_size), np.float32)
+        return self._teacher(cut[:, :heard].reshape(-1), heard)["embedding"]
 
 
 class LogMel:
@@ -125,10 +88,9 @@ class LogMel:
         return np.concatenate([cut.mean(axis=-1), cut.std(axis=-1)], axis=1)
 
 
-# What makes each; the name of an engine in.
-PEERS: dict[str, Callable[[str], YamNet | LogMel]] = {
-    YamNet.name: lambda engine_name: YamNet(engine_name=engine_name),
-    LogMel.name: lambda _: LogMel(),
+PEERS: dict[str, Callable[[], YamNet | LogMel]] = {
+    YamNet.name: YamNet,
+    LogMel.name: LogMel,
 }
 
 
