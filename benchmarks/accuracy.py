@@ -13,9 +13,8 @@ The column "test clips" says what the model has heard of the clips that it is ju
              the SVM is fitted on, and those between which C is chosen, a rotation has heard
     heard    all of them, in training: the file that is shipped. Its figure says that the file is whole, and not how
              well it does on what it has not heard
-    unknown  the file does not say
-
-YAMNet counts as clean, though AudioSet and ESC-10 may share recordings: nobody knows.
+    unknown  the file does not say; or nobody can say: YAMNet, and what taught SEA-64, learned from AudioSet, which may
+             share recordings with Freesound, where the clips are from
 
 Robustness: the same SVMs, fitted on the clips as published, judged on the test clips under each of
 `benchmarks.conditions`.

@@ -29,6 +29,7 @@ CLEAN, HEARD, UNKNOWN = "clean", "heard", "unknown"
 SEA = "sea-64"
 SEA_WEIGHTS = ESC10.parent / "edgel3" / "edgel3_sea_ust_audio_emb_64.h5.gz"
 SYNTHESISED = "MIT: synthesised by this project"  # --data-licence of python -m export, word for word
+AUDIOSET = ("yamnet", SEA)  # what they learned from; whether it shares recordings with the clips nobody knows
 PEERS = (*peers.PEERS, SEA, "random:edge-m")
 A_SECOND = 10  # embeddings, for all models alike: one every 0.1 s
 _TIMED = 5  # clips of SECONDS of noise, of which the fastest counts
@@ -74,7 +75,7 @@ def subjects(
     Raises TrainingError where some folds have a rotation and others not.
     """
     if name in PEERS or name.startswith("random:"):
-        return [Subject(name, CLEAN, {None: _load(name, engine)}, peer=True)]
+        return [Subject(name, UNKNOWN if name in AUDIOSET else CLEAN, {None: _load(name, engine)}, peer=True)]
     found = _rotations(name, folds, rotations) if Path(name).name == name else {}
     # Rotations may be there before the model that they stand for.
     own = None if found and name not in l3edge.models() and not Path(name).exists() else _load(name, engine)
