@@ -62,7 +62,7 @@ def front(rows: Sequence[dict[str, Any]], data: str) -> Figure:
         title=f"{data}: linear SVM, bars are 95 %",
     )
     axes.margins(x=0.22, y=0.12)
-    ticks = [tick for tick in (20, 50, 100, 200, 500, 1000, 2000, 5000) if _within(tick, axes.get_xlim())]
+    ticks = [tick for tick in (20, 50, 100, 200, 300, 500, 700, 1000, 2000, 5000) if _within(tick, axes.get_xlim())]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
