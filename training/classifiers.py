@@ -177,13 +177,18 @@ def clip_accuracy(rows: Rows, scores: NDArray[Any]) -> float:
     return float(np.mean(decided == [rows.label[rows.clip == i][0] for i in clips]))
 
 
+def spaced(count: int, a_second: int, window: float, hop: float) -> NDArray[np.int64]:
+    """Of a clip's `count` windows so many for each of its seconds, equally spaced; window and hop in seconds."""
+    wanted = round(a_second * (window + (count - 1) * hop))
+    return np.unique(np.rint(np.linspace(0, count - 1, max(1, wanted))).astype(np.int64))
+
+
 def spread(windows: Windows, a_second: int, window: float, hop: float) -> Windows:
-    """So many windows of each clip for each of its seconds, equally spaced; window and hop in seconds."""
+    """The windows of each clip that `spaced` takes."""
     kept = []
     for i in np.unique(windows.clip):
         (rows,) = np.nonzero(windows.clip == i)
-        count = round(a_second * (window + (len(rows) - 1) * hop))
-        kept.append(rows[np.unique(np.rint(np.linspace(0, len(rows) - 1, max(1, count))).astype(int))])
+        kept.append(rows[spaced(len(rows), a_second, window, hop)])
     chosen = np.concatenate(kept)
     return Windows(windows.values[chosen], windows.clip[chosen])
 

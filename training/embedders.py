@@ -7,8 +7,9 @@ A model is named as
     random:PRESET[:SEED]          an architecture with untrained weights, in float32 TensorFlow: what the tower makes of
     random:RUN[:SEED]             sound before it has learned anything, "Ours random" of Arandjelovic & Zisserman 2017;
                                   the seed of the weights is 0 unless given
+    yamnet, log-mel               what models are compared with: training.peers
 
-Both kinds are given the samples of a clip and make the embeddings of the same windows.
+All kinds are given the samples of a clip and make the embeddings of the same windows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 import l3edge
 from l3edge.spec import PRESETS, Spec
 
+from . import peers
 from .cli import TrainingError
+from .windows import Hearing, Rows, whole_windows
 
 _BATCH = 64  # windows
 
@@ -40,18 +43,18 @@ class Embedder(Protocol):
     name: str
     identity: str
     engine: str
-    spec: Spec
 
-    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
-        """Embeddings [k, d] of the k whole windows of samples [n] at spec.sample_rate, one every `hop` seconds."""
+    @property
+    def spec(self) -> Hearing:
+        """Its numbers."""
         ...
 
+    def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
+        """Embeddings [k, d] of the k whole windows of samples [n] at spec.sample_rate, one every `hop` seconds.
 
-def whole_windows(samples: NDArray[np.float32], spec: Spec, hop: float) -> NDArray[np.float32]:
-    """A view [k, window] of the whole windows of samples [n], one every `hop` seconds."""
-    if len(samples) < spec.window:
-        return np.zeros((0, spec.window), np.float32)
-    return np.lib.stride_tricks.sliding_window_view(samples, spec.window)[:: round(hop * spec.sample_rate)]
+        rows: numbers of the windows that are wanted; None: all.
+        """
+        ...
 
 
 class ModelFile:
@@ -62,10 +65,13 @@ class ModelFile:
         self.name, self.identity = model.name, model.identity
         self.engine = f"{model.engine.name} {model.engine.version}"
 
-    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
+    def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
         """As `Embedder.embed`."""
-        count = len(whole_windows(samples, self.spec, hop))
-        return self.model.embed(samples, self.spec.sample_rate, hop=hop)[0][:count]
+        cut = whole_windows(samples, self.spec, hop)
+        if rows is not None and not self.spec.streaming:  # each window costs what all do, and by itself gives its bits
+            return np.concatenate([self.model.embed(cut[row], self.spec.sample_rate)[0] for row in rows])
+        every = self.model.embed(samples, self.spec.sample_rate, hop=hop)[0][: len(cut)]
+        return every if rows is None else every[rows]
 
 
 class Tower:
@@ -86,9 +92,10 @@ class Tower:
             input_signature=[tf.TensorSpec([None, spec.window], tf.float32)],
         )
 
-    def embed(self, samples: NDArray[np.float32], hop: float) -> NDArray[np.float32]:
+    def embed(self, samples: NDArray[np.float32], hop: float, rows: Rows | None = None) -> NDArray[np.float32]:
         """As `Embedder.embed`."""
         cut = whole_windows(samples, self.spec, hop)
+        cut = cut if rows is None else cut[rows]
         parts = [self._of_batch(cut[i : i + _BATCH]).numpy() for i in range(0, len(cut), _BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.spec.embedding_size), np.float32)
 
@@ -110,6 +117,8 @@ def load(name: str, engine: str = "auto") -> Embedder:
     """
     if name.startswith("random:"):
         return _untrained(name)
+    if name in peers.PEERS:
+        return peers.PEERS[name]()
     if is_run(name) or Path(name).is_dir():
         from .artifacts import load_run
 
@@ -119,8 +128,9 @@ def load(name: str, engine: str = "auto") -> Embedder:
         return ModelFile(l3edge.load(name, engine=engine))
     except l3edge.UnknownModelError as error:
         raise TrainingError(
-            f"no model and no dataset {name!r}: a model is {', '.join(l3edge.models())}, a .tflite, a run directory, "
-            "RUN@CLIPS, random:PRESET or random:RUN; the dataset comes last and is a folder or a CSV file"
+            f"no model and no dataset {name!r}: a model is {', '.join([*l3edge.models(), *peers.PEERS])}, a .tflite, "
+            "a run directory, RUN@CLIPS, random:PRESET or random:RUN; the dataset comes last and is a folder or a CSV "
+            "file"
         ) from error
 
 

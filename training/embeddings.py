@@ -33,12 +33,24 @@ from l3edge.model_file import replacing
 from . import datasets
 from .cli import TrainingError
 from .datasets import Clip
-from .embedders import Embedder, whole_windows
+from .embedders import Embedder
+from .windows import Rows, whole_windows
 
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l3edge" / "embeddings"
 
 _PACKAGES = ("numpy", "soxr", "soundfile", "av")  # the engine says its own version
-_MODULES = ("correspondence", "datasets", "embedders", "embeddings", "network", "tf_ops", "tracks")
+_MODULES = (
+    "correspondence",
+    "datasets",
+    "embedders",
+    "embeddings",
+    "network",
+    "peers",
+    "teachers",
+    "tf_ops",
+    "tracks",
+    "windows",
+)
 
 Load = Callable[[Clip, int], NDArray[np.float32]]
 
@@ -112,8 +124,11 @@ def _code() -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
 
-def key(embedder: Embedder, clip: Clip, hop: float, begin: int, pad: bool) -> str:
-    """The name of a clip's embeddings, SHA-256 in hexadecimal; `begin` is the sample of the first window."""
+def key(embedder: Embedder, clip: Clip, hop: float, begin: int, pad: bool, altered: str = "") -> str:
+    """The name of a clip's embeddings, SHA-256 in hexadecimal.
+
+    begin: the sample of the first window. altered: as in `embed`.
+    """
     spec = embedder.spec
     said = {
         "model": embedder.identity,
@@ -123,6 +138,8 @@ def key(embedder: Embedder, clip: Clip, hop: float, begin: int, pad: bool) -> st
         "windows": [spec.sample_rate, spec.window, round(hop * spec.sample_rate), begin, pad],
         "code": _code(),
     }
+    if altered:
+        said["altered"] = altered
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -133,11 +150,16 @@ def embed(
     seed: int = 0,
     cache: Cache | None = None,
     load: Load = datasets.load,
+    altered: str = "",
+    choose: Callable[[int], Rows] | None = None,
 ) -> Windows:
     """Embeddings of the planned windows of each clip.
 
     seed: of where the first windows begin, if the plan has it so.
     load: what reads a clip's sound at a rate.
+    altered: what tells these embeddings from those of all planned windows of the sound as it is in the file, where
+        `load` or `choose` make a difference.
+    choose: of so many windows the numbers of those that are wanted; None: all.
     """
     from tqdm import tqdm
 
@@ -152,15 +174,17 @@ def embed(
             # Of the clip's name and the seed alone, so that it stays where it is when other clips come or go.
             random = np.random.default_rng([seed, zlib.crc32(clip.name.encode(errors="surrogateescape"))])
             begin = int(random.integers(round(plan.hop * spec.sample_rate)))
-        name = key(embedder, clip, plan.hop, begin, plan.pad) if cache.folder else ""
+        name = key(embedder, clip, plan.hop, begin, plan.pad, altered) if cache.folder else ""
         kept = cache.get(name, spec.embedding_size)
         if kept is None:
             heard = load(clip, spec.sample_rate)[begin:]
             if plan.pad and len(heard) < spec.window:
                 heard = np.pad(heard, (0, spec.window - len(heard)))
             cut = whole_windows(heard, spec, plan.hop)
+            rows = None if choose is None else choose(len(cut))
+            cut = cut if rows is None else cut[rows]
             levels = np.sqrt(np.mean(np.square(cut, dtype=np.float64), axis=1))
-            kept = embedder.embed(heard, plan.hop), levels
+            kept = embedder.embed(heard, plan.hop, rows), levels
             cache.put(name, *kept)
             cache.made += 1
         else:

@@ -11,7 +11,7 @@ Intervals are 95 %, from `RESAMPLES` bootstrap samples of the recordings: the cl
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,45 +78,72 @@ def rotate(
 
     Raises TrainingError where a fold has no window, or the folds beside it have windows of one class alone.
     """
+    every = sorted({clip.fold for clip in clips}) if folds is None else folds
+    same = dict.fromkeys(every, windows)
+    return transfer(classify, same, [same], clips, seed)[0]
+
+
+def transfer(
+    classify: Classify,
+    heard: Mapping[int, Windows],
+    tests: Sequence[Mapping[int, Windows]],
+    clips: Sequence[Clip],
+    seed: int = 0,
+) -> list[Judged]:
+    """As `rotate`, where each fold may have embeddings of another model, and be judged on other sound.
+
+    heard: by tested fold, windows of the clips; one is fitted on those of the other folds.
+    tests: of each of several kinds of sound, by tested fold, windows of the clips; those of that fold are judged.
+    """
     from threadpoolctl import threadpool_limits
     from tqdm import tqdm
 
     labels = labels_of(clips)
     truth = np.array([labels.index(clip.label) for clip in clips])
     fold = np.array([clip.fold for clip in clips])
-    rows = Rows(windows.values, truth[windows.clip], fold[windows.clip], windows.clip)
-    counts = Counts(*(np.zeros(len(clips)) for _ in Counts._fields))
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
-    chosen = {}
-    every = sorted(set(fold.tolist())) if folds is None else folds
-    _check(rows, every, labels)
-    for tested in tqdm(every, desc="fitting without each fold", unit=" folds", disable=None, leave=False):
-        test = rows.where(rows.fold == tested)
+
+    def known(windows: Windows) -> Rows:
+        return Rows(windows.values, truth[windows.clip], fold[windows.clip], windows.clip)
+
+    made = [Judged(_no_counts(len(clips)), np.zeros((len(labels), len(labels)), np.int64), {}) for _ in tests]
+    for tested in heard:
+        for test in tests:
+            _check(known(heard[tested]), known(test[tested]), tested, labels)
+    for tested in tqdm(heard, desc="fitting without each fold", unit=" folds", disable=None, leave=False):
+        training = known(heard[tested])
+        training = training.where(training.fold != tested)
+        judged = [known(test[tested]) for test in tests]
+        judged = [rows.where(rows.fold == tested) for rows in judged]
+        values = np.concatenate([rows.values for rows in judged])
         with threadpool_limits(1):  # so small a problem gains nothing from threads, and loses much on a busy machine
-            scores, chosen[str(tested)] = classify(
-                rows.where(rows.fold != tested), test.values, len(labels), tested, seed
-            )
-        np.add.at(counts.windows, test.clip, 1)
-        np.add.at(counts.correct, test.clip, scores.argmax(axis=1) == test.label)
-        index, decided = classifiers.decide(test.clip, scores)
-        counts.clips[index] = 1
-        counts.clips_correct[index] = decided == truth[index]
-        np.add.at(confusion, (truth[index], decided), 1)
-    return Judged(counts, confusion, chosen)
+            scores, chosen = classify(training, values, len(labels), tested, seed)
+        ends = np.cumsum([len(rows.values) for rows in judged])[:-1]
+        for rows, own, (counts, confusion, told) in zip(judged, np.split(scores, ends), made, strict=True):
+            told[str(tested)] = chosen
+            np.add.at(counts.windows, rows.clip, 1)
+            np.add.at(counts.correct, rows.clip, own.argmax(axis=1) == rows.label)
+            index, decided = classifiers.decide(rows.clip, own)
+            counts.clips[index] = 1
+            counts.clips_correct[index] = decided == truth[index]
+            np.add.at(confusion, (truth[index], decided), 1)
+    return made
 
 
-def _check(rows: Rows, folds: Sequence[int], labels: Sequence[str]) -> None:
+def _no_counts(clips: int) -> Counts:
+    return Counts(*(np.zeros(clips) for _ in Counts._fields))
+
+
+def _check(heard: Rows, judged: Rows, tested: int, labels: Sequence[str]) -> None:
     why = (
         "all else is shorter than a window or too quiet; leave such folds out with --folds, or take --protocol svm, "
         "which fills short clips up and hears quiet ones"
     )
-    for tested in folds:
-        if not np.any(rows.fold == tested):
-            raise TrainingError(f"no clip of fold {tested} has a window to judge: {why}")
-        others = np.unique(rows.label[rows.fold != tested])
-        if len(others) < 2:
-            known = f"but those of {labels[others[0]]} " if len(others) else ""
-            raise TrainingError(f"without fold {tested} there are no windows {known}to be fitted on: {why}")
+    if not np.any(judged.fold == tested):
+        raise TrainingError(f"no clip of fold {tested} has a window to judge: {why}")
+    others = np.unique(heard.label[heard.fold != tested])
+    if len(others) < 2:
+        known = f"but those of {labels[others[0]]} " if len(others) else ""
+        raise TrainingError(f"without fold {tested} there are no windows {known}to be fitted on: {why}")
 
 
 def probe(windows: Windows, clips: Sequence[Clip], folds: Sequence[int] | None = None) -> Counts:
@@ -171,17 +198,25 @@ def measure(
         if windows is None or protocol.plan.seeded:
             windows = embed(embedder, clips, seed, protocol, cache, load)
         each.append(rotate(protocol.classify, windows, clips, seed))
+    document = {
+        "model": embedder.name,
+        "sha256": embedder.identity,
+        "engine": embedder.engine,
+        "clips": len(clips),
+        **figures(clips, each, seeds),
+    }
+    return document, total([judged.counts for judged in each])
+
+
+def figures(clips: Sequence[Clip], each: Sequence[Judged], seeds: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The figures of what was judged, once for each seed, as plain JSON values."""
     pooled = total([judged.counts for judged in each])
     confusion = np.sum([judged.confusion for judged in each], axis=0)
     labels = labels_of(clips)
     folds = sorted({clip.fold for clip in clips})
     of_fold = {fold: np.array([clip.fold == fold for clip in clips]) for fold in folds}
     by_clip = [float(pooled.clips_correct[own].sum() / pooled.clips[own].sum()) for own in of_fold.values()]
-    document = {
-        "model": embedder.name,
-        "sha256": embedder.identity,
-        "engine": embedder.engine,
-        "clips": len(clips),
+    return {
         "windows": int(pooled.windows.sum()),
         "seeds": list(seeds),
         "window_accuracy": estimate(clips, pooled.correct, pooled.windows)._asdict(),
@@ -207,7 +242,6 @@ def measure(
         },
         "confusion": confusion.tolist(),
     }
-    return document, pooled
 
 
 def difference(clips: Sequence[Clip], first: Counts, other: Counts) -> dict[str, dict[str, float]]:

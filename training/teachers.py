@@ -31,7 +31,7 @@ from .cli import TrainingError
 from .datasets import ESC10
 
 YAMNET = ESC10.parent / "yamnet" / "yamnet.tflite"
-_YAMNET_EMBEDDING = 115  # the mean over time and frequency, before the classes
+YAMNET_EMBEDDING = 115  # the mean over time and frequency, before the classes
 
 Outputs = dict[str, NDArray[np.float32]]  # "embedding" [k, d] and "scores" [k, classes], or one of them
 KINDS = ("embedding", "scores")
@@ -183,7 +183,7 @@ def load(name: str, wanted: Wanted = Wanted()) -> Teacher:  # noqa: B008 - a pla
             raise TrainingError(f"no YAMNet at {YAMNET}: set L3EDGE_DATA to the folder that holds yamnet/yamnet.tflite")
         (scores,) = flatbuffer.parse(YAMNET.read_bytes()).subgraphs[0].outputs
         names = class_names(YAMNET.with_name("yamnet_class_map.csv"))
-        return TfliteTeacher(YAMNET, {"embedding": _YAMNET_EMBEDDING, "scores": scores}, 16_000, names)
+        return TfliteTeacher(YAMNET, {"embedding": YAMNET_EMBEDDING, "scores": scores}, 16_000, names)
     tensors = {kind: index for kind in KINDS if (index := getattr(wanted, kind)) is not None}
     if tensors:
         names = class_names(wanted.names) if wanted.names else ()

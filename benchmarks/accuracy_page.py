@@ -1,0 +1,159 @@
+"""The tables of `benchmarks.accuracy`, as Markdown, and their place in docs/models.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training import artifacts
+from training.cli import TrainingError
+
+from .conditions import PUBLISHED
+
+BEGIN = "<!-- made by python -m benchmarks.accuracy --write: begin -->"
+END = "<!-- made by python -m benchmarks.accuracy --write: end -->"
+
+# What a built-in model is for, by its name without the version.
+FOR = {
+    "edge-s": "the smallest boards, batteries, many streams at once",
+    "edge-m": "the default: most of the accuracy at a fraction of a core",
+    "edge-l": "where a core is to spare",
+    "avc-s": "nothing but video taught it: to compare the two roads, and where no other data may have a part",
+}
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Accuracy and cost; what int8 changes, and robustness, where they were measured."""
+    rows = document["rows"]
+    parts = [_accuracy(rows)]
+    if any("float32" in row for row in rows):
+        parts.append(_int8([row for row in rows if "float32" in row]))
+    if any(row["robustness"] for row in rows):
+        parts.append(_robustness([row for row in rows if row["robustness"]]))
+    return "\n\n".join(parts)
+
+
+def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("model", "test clips", "clip accuracy, % (95 %)", "window accuracy, %", "clips by fold, %", "mean ± sd")
+    header += ("MMAC/s", "kB", "values", "embeddings/s")
+    return _table(
+        header,
+        [
+            (
+                f"`{row['model']}`",
+                row["hearing"],
+                interval(row["clip_accuracy"]),
+                interval(row["window_accuracy"]),
+                " ".join(f"{100 * value:.1f}" for value in row["clips_by_fold"].values()),
+                f"{100 * row['fold_mean']:.1f} ± {100 * row['fold_sd']:.1f}",
+                f"{row['macs_per_second'] / 1e6:.0f}" if row["macs_per_second"] else "-",
+                f"{row['bytes'] / 1000:.0f}" if row["bytes"] else "-",
+                str(row["embedding_size"]),
+                f"{row['embeddings_per_second']:.0f}" if row["embeddings_per_second"] else "-",
+            )
+            for row in rows
+        ],
+        left=2,
+    )
+
+
+def _choice(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("model", "clip accuracy, %", "test clips", "MMAC a hop", "kB", "values", "for")
+    first = {row["model"]: row for row in reversed(rows)}  # of clean and heard the clean one, which comes first
+    lines = [
+        (
+            f"`{name}`",
+            f"{100 * row['clip_accuracy']['value']:.1f}",
+            row["hearing"],
+            f"{row['macs_per_hop'] / 1e6:.1f}",
+            f"{row['bytes'] / 1000:.0f}",
+            str(row["embedding_size"]),
+            FOR.get(name.rpartition("-")[0], ""),
+        )
+        for name, row in sorted(first.items(), key=lambda each: each[1]["macs_per_hop"])
+    ]
+    return _table(header, lines)
+
+
+def _int8(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("model", "windows in float32, %", "int8 minus float32, points: windows (95 %)", "clips (95 %)")
+    return _table(
+        header,
+        [
+            (
+                f"`{row['model']}`",
+                interval(row["float32"]["window_accuracy"]),
+                *(
+                    "{:+.2f} ({:+.2f} to {:+.2f})".format(*_in_percent(row["int8_minus_float32"][share]))
+                    for share in ("window_accuracy", "clip_accuracy")
+                ),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _robustness(rows: Sequence[dict[str, Any]]) -> str:
+    conditions = list(rows[0]["robustness"])
+    return _table(
+        ("clip accuracy, % (windows, %)", *(f"`{row['model']}`" for row in rows)),
+        [(condition, *(_pair(row["robustness"][condition]) for row in rows)) for condition in conditions],
+    )
+
+
+def _pair(shares: dict[str, dict[str, float]]) -> str:
+    clips, windows = (100 * shares[name]["value"] for name in ("clip_accuracy", "window_accuracy"))
+    return f"{clips:.1f} ({windows:.1f})"
+
+
+def _in_percent(estimate: dict[str, float]) -> tuple[float, float, float]:
+    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
+    return value, low, high
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """A share in per cent with its interval."""
+    return "{:.1f} ({:.1f} to {:.1f})".format(*_in_percent(estimate))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    rule = "|" + "---|" * left + "---:|" * (len(header) - left)
+    return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def generated(document: dict[str, Any]) -> str:
+    """What stands between the markers of the page."""
+    rows = document["rows"]
+    parts = ["### Which one", _choice([row for row in rows if not row["peer"]]), "### Accuracy and cost"]
+    parts.append(_accuracy(rows))
+    parts.append("![Accuracy against cost](accuracy-cost.png)")
+    if compared := [row for row in rows if "float32" in row]:
+        parts += ["### What int8 changes", "On the clean rotations, the same windows and clips:", _int8(compared)]
+    if robust := [row for row in rows if row["robustness"]]:
+        listed = "\n".join(f"- {name}: {text}." for name, text in document["conditions"].items() if name != PUBLISHED)
+        parts += ["### Robustness", _robustness(robust), listed]
+    parts += ["### What is taken for what", "![Confusion matrices](confusion.png)", _told(document)]
+    return "\n\n".join(parts)
+
+
+def _told(document: dict[str, Any]) -> str:
+    machine = document["machine"]
+    engines = ", ".join(sorted({row["engine"] for row in document["rows"]}))
+    return (
+        f"{document['clips']} clips of {document['recordings']} recordings, {len(document['classes'])} classes, folds "
+        f"{', '.join(map(str, document['folds']))}. Measured on {document['date']}, commit "
+        f"{(document['commit'] or 'unknown')[:12]}, {machine['cpu']}, load {machine['load']}; {engines}. All figures: "
+        "[accuracy.json](accuracy.json)."
+    )
+
+
+def write(document: dict[str, Any], folder: Path) -> None:
+    """Replace what stands between the markers of models.md in a folder. Raises TrainingError where they are not."""
+    path = folder / "models.md"
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise TrainingError(f"{path} has not the two lines {BEGIN} and {END}: put them where the tables belong")
+    artifacts.write(path, f"{before}{BEGIN}\n\n{generated(document)}\n\n{END}{after}")
