@@ -36,11 +36,13 @@ def export(arguments: argparse.Namespace) -> None:
     head = tags_of(trained, arguments.target)
     data = Path(arguments.data or trained.data)
     make_deterministic(arguments.seed)
-    checked_on, described = parity_audio(spec, data, arguments.audio)
+    checked_on, described = parity_audio(spec, data, arguments.audio, trained.excluded)
     network = Network(spec, tuple(folded(trained.audio_tower)))
     signals: list[Signal] = []
     if RECIPES[arguments.recipe].listens:
-        signals = balanced(clips(data, "train"), recordings(arguments.representative, spec.sample_rate))
+        signals = balanced(
+            clips(data, "train", exclude=trained.excluded), recordings(arguments.representative, spec.sample_rate)
+        )
     finish(
         prepared(network, signals, arguments),
         arguments,
@@ -50,7 +52,7 @@ def export(arguments: argparse.Namespace) -> None:
         {
             "run": Path(arguments.run).name,
             "training": without_paths(trained.arguments),
-            "avc": trained.metrics,
+            "distillation" if trained.metrics.get("task") == "distillation" else "avc": trained.metrics,
             "representative": ["training split", *(path.name for path in arguments.representative)],
             "licence": arguments.licence,
             "data_licence": arguments.data_licence,

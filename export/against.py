@@ -31,7 +31,7 @@ def reference(file: ModelFile, against: Path, data: Path | None, audio: Sequence
     """What `python -m export` or `export.import_weights` compared with, given the same audio."""
     if against.is_dir():
         run = artifacts.load_run(against)
-        clips, described = parity_audio(run.spec, data or Path(run.data), audio)
+        clips, described = parity_audio(run.spec, data or Path(run.data), audio, run.excluded)
         return Reference(run.spec, tower_of(run), clips, described, of_run(against, run.spec.embedding_size))
     size, kind = file.spec.embedding_size, str(file.metadata["provenance"].get("kind", ""))
     openl3 = kind.removeprefix("openl3-")

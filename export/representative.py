@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,11 @@ LONGEST = 10  # seconds of a recording that are used
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
-def clips(data: Path, split: str, first: int | None = None) -> list[Signal]:
-    """The audio of a split of shards, at the rate of the data: of its `first` records, or of HOURS evenly spread."""
+def clips(data: Path, split: str, first: int | None = None, exclude: Collection[str] = ()) -> list[Signal]:
+    """The audio of a split of shards, at the rate of the data: of its `first` records, or of HOURS evenly spread.
+
+    exclude: of these, not those that have one of these labels: what a run was not to hear, its export does not either.
+    """
     source = shards.open_data(data)
     files = source.split(split)
     count = sum(shard.records for shard in files)
@@ -38,7 +41,9 @@ def clips(data: Path, split: str, first: int | None = None) -> list[Signal]:
         numbers = spread(count, math.ceil(HOURS * all_records / source.statistics["hours"]))
     else:
         numbers = np.arange(min(first, count))
-    return [shards.parse(record)["audio"].numpy() for record in read(files, numbers)]
+    unwanted = {label.encode() for label in exclude}
+    records = (shards.parse(record) for record in read(files, numbers))
+    return [record["audio"].numpy() for record in records if not unwanted & set(record["labels"].numpy())]
 
 
 def recordings(paths: Sequence[Path], sample_rate: int) -> list[Signal]:
@@ -98,12 +103,14 @@ def features(spec: Spec, windows: NDArray[Any], affine: tuple[float, float] = (1
     return made[:, : spec.frames_used, :, None]
 
 
-def parity_audio(spec: Spec, data: Path, paths: Sequence[Path]) -> tuple[list[Signal], dict[str, Any]]:
+def parity_audio(
+    spec: Spec, data: Path, paths: Sequence[Path], exclude: Collection[str] = ()
+) -> tuple[list[Signal], dict[str, Any]]:
     """What the finished file is checked on: held-out audio of the run, and recordings that the user names.
 
     Returns the signals of at least a window, and what to say of them in the file.
     """
-    held_out = clips(data, "test", PARITY_CLIPS)
+    held_out = clips(data, "test", PARITY_CLIPS, exclude)
     usable = [clip for clip in [*held_out, *recordings(paths, spec.sample_rate)] if len(clip) >= spec.window]
     if not usable:
         raise ExportError("no held-out audio of a window's length to check the export on; name some with --audio")

@@ -64,6 +64,12 @@ class Run:
         return self.model.get_layer("image")
 
     @property
+    def excluded(self) -> list[str]:
+        """Labels of the clips that it was not to hear."""
+        excluded: list[str] = self.arguments["arguments"].get("exclude", [])
+        return excluded
+
+    @property
     def data(self) -> Path:
         """The shards it was trained on."""
         return Path(self.arguments["data"]["path"])
