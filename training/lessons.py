@@ -31,7 +31,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -133,27 +133,27 @@ def prepare(data: Data, split: str, teacher: Teacher, hop: int, cache: Path = DE
     return Lessons(arrays.pop("audio"), arrays.pop("inside"), arrays, records, hop)
 
 
-def _kept(folder: Path, shapes: _Shapes, mode: Literal["r", "r+"] = "r") -> tuple[int, Arrays, list[dict[str, Any]]]:
+def _kept(folder: Path, shapes: _Shapes) -> tuple[int, Arrays, list[dict[str, Any]]]:
     """(clips that are done, the arrays, the records of those clips); (0, {}, []) where a file is missing or damaged."""
     if not (folder / "done.json").is_file():
         return 0, {}, []
     try:
         done = int(artifacts.read_json(folder / "done.json")["clips"])
         records = artifacts.read_json(folder / "records.json")[:done]
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in shapes}
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in shapes}
         whole = all((arrays[name].dtype, arrays[name].shape) == each for name, each in shapes.items())
         if not whole or len(records) != done:
             raise ValueError
     except (TrainingError, OSError, EOFError, ValueError, TypeError, KeyError):
-        if mode == "r+":
-            print(f"{folder} is damaged: the teacher is asked anew", file=sys.stderr)
         return 0, {}, []
     return done, arrays, records
 
 
 def _new(folder: Path, shapes: _Shapes) -> Arrays:
     """Empty arrays; TrainingError where the disk has no room for them, which a memory-mapped file would die of."""
-    (folder / "done.json").unlink(missing_ok=True)
+    if (folder / "done.json").is_file():
+        print(f"{folder} is damaged: the teacher is asked anew", file=sys.stderr)
+        (folder / "done.json").unlink()
     needed = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in shapes.values())
     if needed > (free := shutil.disk_usage(folder).free):
         raise TrainingError(
@@ -165,8 +165,8 @@ def _new(folder: Path, shapes: _Shapes) -> Arrays:
 
 def _compute(data: Data, split: str, teacher: Teacher, folder: Path, shapes: _Shapes, hop: int, window: int) -> None:
     """Go on with an entry from where it is to its end."""
-    done, arrays, records = _kept(folder, shapes, "r+")
-    arrays = arrays or _new(folder, shapes)
+    done, _, records = _kept(folder, shapes)
+    arrays = {name: open_memmap(folder / f"{name}.npy", "r+") for name in shapes} if done else _new(folder, shapes)
     (count, length), windows = shapes["audio"][1], shapes["inside"][1][1]
     rate, own = data.statistics["sample_rate"], teacher.sample_rate
     heard = (windows - 1) * (own_hop := hop * own // rate) + teacher.window

@@ -102,8 +102,8 @@ def gather(
         )
     if run.metrics.get("task") == "distillation":
         raise TrainingError(
-            f"the run in {run.directory} learned from a teacher, by ear: it has no image tower, and the report is on both; "
-            "`python -m training.probe` says what its embedding is worth"
+            f"the run in {run.directory} learned from a teacher, by ear: it has no image tower, and the report is on "
+            "both; `python -m training.probe` says what its embedding is worth"
         )
     towers = {side: inside.Tower(run.model, side, spec) for side in SIDES}
     numbers = {side: _chosen(numbers, side, towers[side].units) for side in SIDES}
