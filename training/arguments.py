@@ -19,7 +19,7 @@ from .locks import LOCK, locked
 from .small import small
 
 # What may differ when a run is continued: it says where and how often, not what.
-_FREE = ("run", "data", "checkpoint_every")
+_FREE = ("run", "data", "videos", "cache", "checkpoint_every")
 
 STEPS = 2000  # where neither --steps nor --epochs is given
 

@@ -3,7 +3,13 @@
 spec.json           the model, `Spec.to_json`
 arguments.json      the command's arguments, the data's digest, versions, git commit
 weights.npz         float32 arrays "tower/layer/weight", e.g. "audio/conv1/kernel"; no pickle
-metrics.json        accuracy on held-out videos; it is written last, so a run that has it is finished
+metrics.json        accuracy on held-out videos; it is written last, so a run that has it is finished. Of a student:
+                    task "distillation", teacher, steps, clips, train (the history's last row), validation and test
+                    (by loss, unweighted: embedding, 1 = what the mean would give; scores, nats; relational; avc and
+                    avc_accuracy; vision, nats), tags (how many of tags.json are selected)
+tags.json           of a student that learned scores: source (the teacher), names (all, in the order of the scores),
+                    agreement (name -> figures on held-out clips: training.agreement.Agreement) and selected (the
+                    names that can be trusted, best first)
 history.csv         one row an evaluation
 learning-curve.png  the same, drawn
 checkpoints/        weights, optimizer, step and history: what resuming needs
@@ -131,7 +137,7 @@ def save_weights(path: Path, model: tf_keras.Model) -> None:
     write(path, content.getvalue())
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def arrays_of(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; TrainingError where it is none."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -143,12 +149,12 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what `save_weights` saved."""
-    return {name: array.shape for name, array in _arrays(path).items()}
+    return {name: array.shape for name, array in arrays_of(path).items()}
 
 
 def load_weights(path: Path, model: tf_keras.Model, parts: Sequence[str] | None = None) -> None:
     """Load what `save_weights` saved, or some parts of it; names and shapes must be the model's."""
-    found = _arrays(path).items()
+    found = arrays_of(path).items()
     arrays = {name: array for name, array in found if parts is None or name.split("/")[0] in parts}
     named = _named_weights(model).items()
     variables = {name: value for name, value in named if parts is None or name.split("/")[0] in parts}

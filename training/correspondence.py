@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,58 @@ def correspondence(logits: Any, labels: Any, weights: Any) -> tuple[Any, Any]:
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     right = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), labels), tf.float32)
     return tf.reduce_sum(losses * weights), tf.reduce_sum(right * weights)
+
+
+class Paired(NamedTuple):
+    """Who is paired with whom: rows of a batch's pictures, columns of its sounds rolled against them."""
+
+    partner: Any  # int32 [n, rolls]: whose sound; of column 0 the picture's own
+    own: Any  # bool [n, rolls]: whether the pair is positive
+    weights: Any  # float32 [n, rolls]: positives and negatives half each; 0: two clips of one video
+
+
+def paired(group: Any, negatives: int) -> Paired:
+    """The pairs of n clips, of the source videos `group` (int64 [n]): n positives and so many negatives of each."""
+    n = group.shape[0]
+    rolls = min(negatives, n - 1) + 1
+    partner = (tf.range(n)[:, None] + tf.range(rolls)[None, :]) % n
+    own = tf.tile(tf.range(rolls)[None, :] == 0, [n, 1])
+    different = tf.gather(group, partner) != group[:, None]
+    negative = tf.cast(different, tf.float32)
+    weights = 0.5 * tf.where(own, 1.0 / n, tf.math.divide_no_nan(negative, tf.reduce_sum(negative)))
+    return Paired(partner, own, weights)
+
+
+def pairs_loss(fusion: Any, image: Any, sound: Any, made: Paired) -> tuple[Any, Any]:
+    """(cross entropy, accuracy) of the pairs of pictures [rows, d] and the sounds of the whole batch [n, e]."""
+    logits = fusion(
+        [tf.repeat(image, made.partner.shape[1], 0), tf.gather(sound, tf.reshape(made.partner, [-1]))]
+    )  # [rows * rolls, 2]
+    labels = tf.cast(tf.reshape(made.own, [-1]), tf.int32)
+    return correspondence(logits, labels, tf.reshape(made.weights, [-1]))
+
+
+def judged(fusion: Any, image: Any, sound: Any, clips: pairs.Clips) -> dict[str, float | int | None]:
+    """MEASURES of what the towers made of evaluation clips; half the pairs positive, half negative."""
+    n = len(clips.other)
+    weights = tf.fill([n], 1.0 / n)
+    positive, hits = correspondence(fusion([image, sound]), tf.ones(n, tf.int32), weights)
+    logits = fusion([image, tf.gather(sound, clips.other)])
+    negative, rejections = correspondence(logits, tf.zeros(n, tf.int32), weights)
+    other = tf.cast(~clips.same_label, tf.float32)
+    other = tf.math.divide_no_nan(other, tf.reduce_sum(other))
+    other_labels = correspondence(logits, tf.zeros(n, tf.int32), other)[1]
+    return {
+        "pairs": 2 * n,
+        "loss": float(positive + negative) / 2,
+        "accuracy": float(hits + rejections) / 2,
+        "positives": float(hits),
+        "negatives": float(rejections),
+        # Accuracy without negatives that share a label; None where all do.
+        "other_labels": None if clips.same_label.all() else float(hits + other_labels) / 2,
+        # What labels alone can reach: a judge who knows them takes each negative that shares one for a positive.
+        "ceiling": 1 - float(np.mean(clips.same_label)) / 2,
+    }
 
 
 def _gathered(part: Any, n: int) -> Any:
@@ -153,27 +205,17 @@ class Trainer:
     def _replica_step(self, images: Any, audio: Any, group: Any, stop: Any) -> Any:
         context, replicas = tf.distribute.get_replica_context(), self.devices.replicas
         size = images.shape[0]
-        n = size * replicas
-        rolls = min(self.negatives, n - 1) + 1
-        partner = (tf.range(n)[:, None] + tf.range(rolls)[None, :]) % n  # [n, rolls]; column 0 is the clip itself
-        own = tf.tile(tf.range(rolls)[None, :] == 0, [n, 1])  # [n, rolls]
         if replicas > 1:
-            group = _gathered(group, n)
-        different = tf.gather(group, partner) != group[:, None]
-        negative = tf.cast(different, tf.float32)
-        weights = 0.5 * tf.where(own, 1.0 / n, tf.math.divide_no_nan(negative, tf.reduce_sum(negative)))
+            group = _gathered(group, size * replicas)
+        made = paired(group, self.negatives)
         if replicas > 1:  # the rows of this replica's pictures
             begin = context.replica_id_in_sync_group * size
-            partner, own, weights = (rows[begin : begin + size] for rows in (partner, own, weights))
+            made = Paired(*(rows[begin : begin + size] for rows in made))
         with tf.GradientTape() as tape:
             image, sound = self.towers(images, features(audio, self.spec))
             if replicas > 1:
-                sound = _gathered(sound, n)
-            logits = self.trained.get_layer("fusion")(
-                [tf.repeat(image, rolls, 0), tf.gather(sound, tf.reshape(partner, [-1]))]
-            )  # [size * rolls, 2]
-            labels = tf.cast(tf.reshape(own, [-1]), tf.int32)
-            loss, accuracy = correspondence(logits, labels, tf.reshape(weights, [-1]))
+                sound = _gathered(sound, size * replicas)
+            loss, accuracy = pairs_loss(self.trained.get_layer("fusion"), image, sound, made)
             kernels = [variable for variable in self.variables if "kernel" in variable.name]
             decay = self.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
             total = loss + decay / replicas
@@ -204,25 +246,7 @@ class Trainer:
             for i in range(0, n, batch)
         ]
         image, sound = (tf.concat(part, 0) for part in zip(*parts, strict=True))
-        fusion = self.model.get_layer("fusion")
-        weights = tf.fill([n], 1.0 / n)
-        positive, hits = correspondence(fusion([image, sound]), tf.ones(n, tf.int32), weights)
-        logits = fusion([image, tf.gather(sound, clips.other)])
-        negative, rejections = correspondence(logits, tf.zeros(n, tf.int32), weights)
-        other = tf.cast(~clips.same_label, tf.float32)
-        other = tf.math.divide_no_nan(other, tf.reduce_sum(other))
-        other_labels = correspondence(logits, tf.zeros(n, tf.int32), other)[1]
-        return {
-            "pairs": 2 * n,
-            "loss": float(positive + negative) / 2,
-            "accuracy": float(hits + rejections) / 2,
-            "positives": float(hits),
-            "negatives": float(rejections),
-            # Accuracy without negatives that share a label; None where all do.
-            "other_labels": None if clips.same_label.all() else float(hits + other_labels) / 2,
-            # What labels alone can reach: a judge who knows them takes each negative that shares one for a positive.
-            "ceiling": 1 - float(np.mean(clips.same_label)) / 2,
-        }
+        return judged(self.model.get_layer("fusion"), image, sound, clips)
 
     def record(self, rate: float, validation: pairs.Clips | None) -> dict[str, float | None]:
         """Close a row of the history: the training pairs since the last one and, of the chief, an evaluation."""

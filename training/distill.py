@@ -8,6 +8,8 @@ undisturbed run would have had. What is asked of the student says `training.dist
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,87 +20,36 @@ from tqdm import tqdm
 
 from l3edge.spec import Spec
 
-from . import agreement, arguments, artifacts, devices, shards, students, teachers
+from . import agreement, arguments, artifacts, devices, distillation, seeing, shards, students, teachers
 from . import lessons as lessons_
 from .backend import tf, tf_keras
-from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from .cli import TrainingError, run
 from .correspondence import learning_rate
-from .distillation import LOSSES, TARGETS, Distiller, batch_of, target
+from .distill_arguments import parse
+from .distillation import LOSSES, Distiller, batch_of
 from .lessons import Lessons
+from .seeing import Seeing, VisionTeacher
 from .stopping import Stop
-from .teachers import Teacher
+from .targets import target
+from .teachers import Nobody, Teacher
 
 _CURVES = {
     "embedding": ("embedding", "error of the embedding, variance = 1", 1.0),
     "scores": ("scores", "divergence of the scores, nats", None),
     "relational": ("relational", "error of the cosines, squared", None),
+    "avc": ("avc", "cross entropy of the pairs, nats", math.log(2)),
+    "vision": ("vision", "divergence from what is seen, nats", None),
 }
+_VIDEOS_BATCH = 32
 
 
-def weight(text: str) -> float:
-    """argparse type: a finite number of at least 0."""
-    return 0.0 if text in ("0", "0.0") else positive_float(text)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    made = argparse.ArgumentParser(
-        prog="python -m training.distill",
-        description="Learn sound embeddings from a teacher's, on unlabelled sound. The teacher's outputs are computed "
-        "once and kept. The same command again continues a run that was stopped.",
-        formatter_class=HelpFormatter,
-    )
-    made.add_argument("--teacher", default="yamnet", help="yamnet, a model of l3edge, or a .tflite (see below)")
-    made.add_argument("--student", default="edge-m", help="a preset, or such as separable:32-64-128-256,size=512")
-    made.add_argument("--data", type=Path, required=True, metavar="DATA", help="folder written by corpus or prepare")
-    made.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
-    made.add_argument(
-        "--exclude", nargs="+", default=[], metavar="LABEL", help="leave out clips with one of these labels"
-    )
-    made.add_argument("--init", metavar="RUN", help="begin with the audio tower of another run, or of RUN@CLIPS")
-    made.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")
-    made.add_argument("--batch", type=positive_int, default=16, help="clips in a step, each with all its windows")
-    made.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
-    made.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")
-    made.add_argument("--weight-decay", type=weight, default=1e-5, help="L2, on kernels")
-    made.add_argument("--seed", type=int, default=0, help="of weights, order and degradation")
-    made.add_argument("--evaluate-every", type=positive_int, help="steps between evaluations (default: a 10th of all)")
-    made.add_argument("--checkpoint-every", type=positive_int, default=200, help="steps between checkpoints")
-    asked = made.add_argument_group("what is learned", "Losses and their weights; 0 leaves one out.")
-    asked.add_argument("--embedding", type=weight, default=1.0, metavar="W", help="regression on the embedding")
-    asked.add_argument("--scores", type=weight, default=0.2, metavar="W", help="divergence from the scores")
-    asked.add_argument("--relational", type=weight, default=0.0, metavar="W", help="cosines between windows")
-    asked.add_argument("--target", choices=TARGETS, default="standardise", help="what the embedding is scaled by")
-    asked.add_argument("--components", type=positive_int, metavar="N", help="of --target whiten: so many alone")
-    asked.add_argument("--domain", metavar="LABEL", help="scale by the clips of this label alone")
-    asked.add_argument(
-        "--no-degrade",
-        dest="degrade",
-        action="store_false",
-        help="let the student hear what the teacher hears, and not worse (level, equaliser, band limits, noise)",
-    )
-    other = made.add_argument_group("the teacher")
-    other.add_argument("--teacher-hop", type=positive_float, default=0.2, metavar="S", help="seconds between windows")
-    other.add_argument("--embedding-tensor", type=int, metavar="N", help="of a .tflite that is no model of l3edge")
-    other.add_argument("--scores-tensor", type=int, metavar="N", help="likewise: posteriors from 0 to 1")
-    other.add_argument("--teacher-rate", type=positive_int, default=16_000, metavar="HZ", help="likewise")
-    other.add_argument("--teacher-names", type=Path, metavar="CSV", help="likewise: names of the scores, display_name")
-    other.add_argument("--cache", type=Path, default=lessons_.DEFAULT, metavar="DIR", help="keep its outputs here")
-    return made
-
-
-def _teacher(args: argparse.Namespace) -> Teacher:
-    wanted = teachers.Wanted(args.embedding_tensor, args.scores_tensor, args.teacher_rate, args.teacher_names)
-    return teachers.load(args.teacher, wanted)
-
-
-def distill(args: argparse.Namespace) -> int:
-    weights = {name: getattr(args, name) for name in LOSSES}
+def _teacher(args: argparse.Namespace, spec: Spec, weights: dict[str, float]) -> Teacher:
     if not any(weights.values()):
-        raise TrainingError("all losses have weight 0: nothing is to be learned")
-    spec, data, teacher = students.student(args.student), shards.open_data(args.data), _teacher(args)
-    if spec.sample_rate != teacher.sample_rate:
-        raise TrainingError(f"{spec.name} hears {spec.sample_rate} Hz, {teacher.name} {teacher.sample_rate} Hz")
+        if not args.videos:
+            raise TrainingError("all losses have weight 0: nothing is to be learned")
+        return Nobody(spec)
+    wanted = teachers.Wanted(args.embedding_tensor, args.scores_tensor, args.teacher_rate, args.teacher_names)
+    teacher = teachers.load(args.teacher, wanted)
     needed = {"embedding": "embedding", "relational": "embedding", "scores": "scores"}
     for loss, kind in needed.items():
         if kind not in teacher.widths:
@@ -106,30 +57,85 @@ def distill(args: argparse.Namespace) -> int:
                 weights[loss] = 0.0  # a teacher of one output teaches that
             elif weights[loss]:
                 raise TrainingError(f"{teacher.name} has no {kind} to learn: give --{loss} 0")
+    if not any(weights.values()):
+        raise TrainingError(f"{teacher.name} has no output that a loss is asked for: give --embedding or --scores")
+    return teacher
+
+
+def _seeing(args: argparse.Namespace, spec: Spec) -> Seeing | None:
+    if not args.videos:
+        return None
+    weights = {name: getattr(args, name) or 0.0 for name in seeing.LOSSES}
+    teacher = VisionTeacher(args.vision_teacher) if args.vision_teacher else None
+    return Seeing(spec, shards.open_data(args.videos), weights, teacher, args.videos_batch or _VIDEOS_BATCH, args.seed)
+
+
+def distill(args: argparse.Namespace) -> int:
+    weights = {name: getattr(args, name) for name in LOSSES}
+    spec, data = students.student(args.student), shards.open_data(args.data)
+    hop = round(args.teacher_hop * spec.sample_rate)
+    distillation.check(spec, hop)
+    if spec.sample_rate != data.statistics["sample_rate"]:
+        raise TrainingError(
+            f"{args.data} is at {data.statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz"
+        )
+    teacher = _teacher(args, spec, weights)
     devices.configure(deterministic=True)
+    tf_keras.utils.set_random_seed(args.seed + 1)  # other weights than those that the student begins with
+    watched = _seeing(args, spec)
     described = arguments.document(args, data, devices.find("one"))
     described["teacher"] = {"name": teacher.name, "sha256": teacher.identity, "widths": teacher.widths}
+    if watched:
+        described["videos"] = {"path": str(args.videos.resolve()), "sha256": watched.videos.digest}
+        if watched.teacher:
+            described["vision_teacher"] = {"name": watched.teacher.name, "sha256": watched.teacher.identity}
     with arguments.started(args.run, spec, described):
+        _compare(args.run, described)
         if (args.run / "metrics.json").is_file():
             print(f"{args.run} is finished: {_summary(artifacts.read_json(args.run / 'metrics.json'))}")
             return 0
-        return _go_on(args, spec, data, teacher, weights)
+        return _go_on(args, spec, data, teacher, hop, weights, watched)
 
 
-def _go_on(args: argparse.Namespace, spec: Spec, data: shards.Data, teacher: Teacher, weights: dict[str, float]) -> int:
-    hop = round(args.teacher_hop * teacher.sample_rate)
+def _compare(directory: Path, described: dict[str, Any]) -> None:
+    """Beyond `arguments.started`: that the files which were named hold what they did."""
+    before = artifacts.read_json(directory / "arguments.json")
+    for what in ("teacher", "videos", "vision_teacher"):
+        if before.get(what, {}).get("sha256") != described.get(what, {}).get("sha256"):
+            raise TrainingError(
+                f"the run in {directory} was started with other content of --{what.replace('_', '-')}: give the same "
+                "to continue it, or another --run to begin anew"
+            )
+
+
+def _go_on(
+    args: argparse.Namespace,
+    spec: Spec,
+    data: shards.Data,
+    teacher: Teacher,
+    hop: int,
+    weights: dict[str, float],
+    watched: Seeing | None,
+) -> int:
     splits = ("train", "validation", "test")
-    heard: dict[str, Lessons] = {split: lessons_.prepare(data, split, teacher, hop, args.cache) for split in splits}
-    clips = {split: lessons.without(args.exclude) for split, lessons in heard.items()}
-    if empty := [split for split, numbers in clips.items() if not len(numbers)]:
-        raise TrainingError(f"no clip of {' and '.join(empty)} is left without {', '.join(args.exclude)}")
+    heard = {
+        split: lessons_.prepare(data, split, teacher, hop, args.cache).for_windows(spec.window) for split in splits
+    }
+    clips = _clips(heard, args.exclude)
     stop = Stop()
     tf_keras.utils.set_random_seed(args.seed)
     aims = None
     if weights["embedding"] or weights["relational"]:
         aims = target(heard["train"], clips["train"], args.target, args.components, args.domain, args.seed)
     student = Distiller(
-        spec, heard["train"], aims, weights, degrade=args.degrade, weight_decay=args.weight_decay, seed=args.seed
+        spec,
+        heard["train"],
+        aims,
+        weights,
+        degrade=args.degrade,
+        weight_decay=args.weight_decay,
+        seed=args.seed,
+        seeing=watched,
     )
     manager = tf.train.CheckpointManager(student.checkpoint, str(args.run / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
@@ -141,6 +147,19 @@ def _go_on(args: argparse.Namespace, spec: Spec, data: shards.Data, teacher: Tea
     if status is None:
         _finish(args, student, heard, clips, teacher)
     return status or 0
+
+
+def _clips(heard: dict[str, Lessons], excluded: list[str]) -> dict[str, NDArray[np.int64]]:
+    """Numbers of the clips of each split that are used."""
+    known = {label for lessons in heard.values() for record in lessons.records for label in record["labels"]}
+    if unknown := sorted(set(excluded) - known):
+        raise TrainingError(
+            f"no clip has the label {', '.join(unknown)} of --exclude; there are {', '.join(sorted(known))}"
+        )
+    clips = {split: lessons.without(excluded) for split, lessons in heard.items()}
+    if empty := [split for split, numbers in clips.items() if not len(numbers)]:
+        raise TrainingError(f"no clip of {' and '.join(empty)} is left without {', '.join(excluded)}")
+    return clips
 
 
 def _train(
@@ -157,15 +176,19 @@ def _train(
         desc=student.spec.name, initial=student.step * args.batch, total=args.steps * args.batch, unit=" clips",
         disable=None,
     )  # fmt: skip
+    seen = student.seeing.batches(student.step) if student.seeing else itertools.repeat(None)
     with bar:
         for done in range(student.step + 1, args.steps + 1):
             rate = learning_rate(done - 1, args.steps, args.learning_rate, args.warmup)
-            student.train(batch_of(heard["train"], clips["train"], args.seed, done - 1, args.batch), rate)
+            student.train(batch_of(heard["train"], clips["train"], args.seed, done - 1, args.batch), rate, next(seen))
             bar.update(args.batch)
             if done % every == 0 or done == args.steps:
-                row = student.record(rate, student.evaluate(heard["validation"], clips["validation"]))
+                found = student.evaluate(heard["validation"], clips["validation"]) | student.watch("validation")
+                row = student.record(rate, found)
                 losses = ", ".join(
-                    f"{k.replace('_', ' ')} {v:.3f}" for k, v in row.items() if k.count("_") and "rate" not in k
+                    f"{name.replace('_', ' ')} {value:.3f}"
+                    for name, value in row.items()
+                    if name.startswith(("train", "validation")) and value is not None
                 )
                 bar.write(f"step {done}/{args.steps}: {losses}", file=sys.stderr)
             stops = stop.asked()
@@ -192,9 +215,10 @@ def _finish(
         "clips": student.step * args.batch,
         "train": student.history[-1],
     }
-    metrics |= {split: student.evaluate(heard[split], clips[split]) for split in ("validation", "test")}
+    for split in ("validation", "test"):
+        metrics[split] = student.evaluate(heard[split], clips[split]) | student.watch(split)
     artifacts.save_weights(args.run / "weights.npz", student.model)
-    curves = [_CURVES[name] for name in LOSSES if student.weights[name]]
+    curves = [_CURVES[name] for name, weight in student.weights.items() if weight]
     artifacts.write_history(args.run, f"{student.spec.name}, taught by {teacher.name}", student.history, curves)
     if student.weights["scores"] and teacher.names:
         made = agreement.of_student(student, heard, clips)
@@ -213,11 +237,15 @@ def _summary(metrics: dict[str, Any]) -> str:
         parts.append(f"scores {test['scores']:.3f} nats from its own")
     if "tags" in metrics:
         parts.append(f"{metrics['tags']} tags agree well")
+    if test.get("avc_accuracy") is not None:
+        parts.append(f"AVC accuracy {test['avc_accuracy']:.3f} on test videos (chance 0.5)")
+    if test.get("vision") is not None:
+        parts.append(f"{test['vision']:.3f} nats from what is seen in test videos")
     return ", ".join(parts)
 
 
 def main(argv: list[str] | None = None) -> int:
-    return distill(parser().parse_args(argv))
+    return distill(parse(argv))
 
 
 if __name__ == "__main__":

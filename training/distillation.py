@@ -3,7 +3,7 @@
 The student's tower is run on whole clips. It is convolutional in time and valid there, so the columns of a clip are the
 columns of all its windows, and a clip of 5 s gives 41 embeddings for the work of five windows.
 
-Losses, each with a weight:
+Losses, each with a weight (those on videos: `training.seeing`):
     embedding   mean squared error of a linear projection of the embedding, thrown away afterwards, against the
                 teacher's embedding, standardised or whitened, so that 1 is what the mean would give ("hints": Romero
                 et al. 2015)
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,64 +30,35 @@ from . import degraded, network
 from .backend import tf, tf_keras
 from .cli import TrainingError
 from .lessons import Lessons
+from .seeing import Seeing
+from .targets import Target
 from .tf_ops import TF_OPS
 
 LOSSES = ("embedding", "scores", "relational")
-TARGETS = ("standardise", "whiten")
-_LEAST = 0.1  # of the deviations' root mean square: what hardly varies here may well elsewhere, and is not blown up
-_FITTED = 50_000  # windows, at most, that a target's mean and deviations are taken of
-
-
-class Target(NamedTuple):
-    """What is regressed on: (embedding - mean) @ matrix, of unit variance in each value."""
-
-    mean: NDArray[np.float32]  # [d]
-    matrix: NDArray[np.float32]  # [d, components]
-
-
-def target(
-    lessons: Lessons, clips: NDArray[np.int64], kind: str, components: int | None, domain: str | None, seed: int
-) -> Target:
-    """The target of the windows of these clips.
-
-    kind: "standardise": each value by its own mean and deviation; "whiten": the `components` principal components of
-        largest variance (all that are not noise, by default), each scaled to variance 1.
-    domain: a label; mean, deviations and components are those of the clips that have it. With few components this is
-        SEA's idea (Srivastava et al. 2021): approximate the part of the teacher's space that the domain uses.
-    """
-    own = clips if domain is None else clips[[domain in lessons.records[i]["labels"] for i in clips]]
-    if not len(own):
-        raise TrainingError(f"no training clip has the label {domain!r} of --domain")
-    chosen = np.random.default_rng(seed).permutation(own)[: max(1, _FITTED // lessons.inside.shape[1])]
-    values = np.concatenate([lessons.outputs["embedding"][i][lessons.inside[i]] for i in np.sort(chosen)])
-    x = values.astype(np.float64)
-    mean = x.mean(axis=0)
-    if kind == "standardise":
-        deviation = x.std(axis=0)
-        least = _LEAST * math.sqrt(float(np.mean(deviation**2)))
-        matrix = np.diag(1 / np.maximum(deviation, max(least, 1e-6)))
-    else:
-        variances, axes = np.linalg.eigh(np.cov(x, rowvar=False))
-        order = np.argsort(-variances)
-        kept = order[variances[order] > 1e-4 * variances.sum()][:components]
-        matrix = axes[:, kept] / np.sqrt(variances[kept])
-    return Target(mean.astype(np.float32), matrix.astype(np.float32))
+_SEEN = 100  # what tells the random numbers for videos' sound from those for clips
 
 
 def embeddings_of(columns: Any, spec: Spec, windows: int, hop: int) -> Any:
     """Columns of clips [b, columns, bins, channels] -> embeddings of their windows every `hop` samples [b, k, d]."""
-    if spec.embedding != "maximum":
-        raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
     columns = tf.reduce_max(columns, 2)
     every = hop // (spec.front_end.frame_step * spec.stride)
     of_window = (np.arange(windows) * every)[:, None] + np.arange(spec.columns)
     return tf.reduce_max(tf.gather(columns, of_window, axis=1), 2)
 
 
+def check(spec: Spec, hop: int) -> None:
+    """Raise TrainingError where a network is none for whole clips, or has no column every `hop` samples."""
+    if not spec.streaming or spec.embedding != "maximum" or not isinstance(spec.front_end, LogMel):
+        raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
+    column = spec.front_end.frame_step * spec.stride
+    if not hop or hop % column:
+        raise TrainingError(f"--teacher-hop must be a multiple of {column / spec.sample_rate:g} s for {spec.name}")
+
+
 class Distiller:
     """A student in training.
 
-    Attributes: model (network.student_model: what is kept), history, step.
+    Attributes: model (network.student_model: what is kept), history, step, weights (of all losses).
     """
 
     def __init__(
@@ -100,13 +71,12 @@ class Distiller:
         degrade: bool = True,
         weight_decay: float = 1e-5,
         seed: int = 0,
+        seeing: Seeing | None = None,
     ) -> None:
-        if not spec.streaming or not isinstance(spec.front_end, LogMel):
-            raise TrainingError(f"{spec.name} does not stream; only a network that does is taught on whole clips")
-        column = spec.front_end.frame_step * spec.stride
-        if lessons.hop % column:
-            raise TrainingError(f"the teacher's hop must be a multiple of {column / spec.sample_rate:g} s")
-        self.spec, self.weights, self.degrade, self.seed = spec, weights, degrade, seed
+        check(spec, lessons.hop)
+        self.spec, self.degrade, self.seed, self.seeing = spec, degrade, seed, seeing
+        self.weights = weights | (seeing.weights if seeing else {})
+        self.listens = any(weights[name] for name in LOSSES)
         self.hop, self.decay = lessons.hop, weight_decay
         classes = lessons.outputs["scores"].shape[-1] if weights["scores"] else 0
         self.model = network.student_model(spec, classes)
@@ -117,13 +87,14 @@ class Distiller:
             self.projection = tf_keras.layers.Dense(aims.matrix.shape[1])
             self.projection.build((None, spec.embedding_size))
             parts.append(self.projection)
+        parts += seeing.parts if seeing else []
         self.variables = [variable for part in parts for variable in part.trainable_variables]
         self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
         self.optimizer.build(self.variables)
         self._bands = degraded.bands(spec.front_end)
         self.step = 0
         self.history: list[dict[str, float | None]] = []
-        self.sums = dict.fromkeys(("loss", *LOSSES), 0.0)
+        self.sums = dict.fromkeys(("loss", *LOSSES, *(seeing.weights if seeing else ())), 0.0)
         self._numbers = tf.Variable("", dtype=tf.string)
         kept = [variable for part in parts for variable in part.weights]
         self.checkpoint = tf.train.Checkpoint(variables=[*kept, *self.optimizer.variables], numbers=self._numbers)
@@ -138,7 +109,8 @@ class Distiller:
         self.step, self.history, self.sums = numbers["step"], numbers["history"], numbers["sums"]
 
     def _embed(self, audio: Any, windows: int, training: bool, seed: Any = None) -> Any:
-        x = frontend.features(tf.cast(audio, tf.float32) / 32768.0, self.spec.front_end, TF_OPS)  # [b, frames, 64]
+        """Float32 [b, n] -> the embeddings of so many windows [b, windows, d]; with a seed, of degraded sound."""
+        x = frontend.features(audio, self.spec.front_end, TF_OPS)  # [b, frames, 64]
         if seed is not None:
             x = degraded.heard(x, seed, self.spec.front_end, self._bands)
         return embeddings_of(self.columns(x[..., None], training=training), self.spec, windows, self.hop)
@@ -168,23 +140,31 @@ class Distiller:
             )
         return found
 
-    def train(self, batch: dict[str, NDArray[Any]], rate: float) -> None:
-        """One step on clips: audio int16 [b, n], inside [b, k] and the teacher's outputs [b, k, ...]."""
+    def train(self, batch: dict[str, NDArray[Any]], rate: float, seen: dict[str, Any] | None = None) -> None:
+        """One step on clips: audio int16 [b, n], inside [b, k] and the teacher's outputs [b, k, ...].
+
+        seen: a batch of `seeing.batches`, where there is something to see.
+        """
         outputs = {kind: batch[kind] for kind in ("embedding", "scores") if kind in batch}
         made = self._train(
             batch["audio"], batch["inside"], outputs, tf.constant(rate, tf.float32),
-            tf.constant([self.seed, self.step], tf.int64),
+            tf.constant([self.seed, self.step], tf.int64), seen,
         )  # fmt: skip
         self.step += 1
         for name, value in made.items():
             self.sums[name] += float(value)
 
     @tf.function(reduce_retracing=True)
-    def _train(self, audio: Any, inside: Any, outputs: Any, rate: Any, seed: Any) -> dict[str, Any]:
+    def _train(self, audio: Any, inside: Any, outputs: Any, rate: Any, seed: Any, seen: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            embeddings = self._embed(audio, inside.shape[1], True, seed if self.degrade else None)
-            found = self._losses(embeddings, outputs, inside)
+            found = {}
+            if self.listens:
+                embeddings = self._embed(_full_scale(audio), inside.shape[1], True, seed if self.degrade else None)
+                found = self._losses(embeddings, outputs, inside)
+            if self.seeing:
+                key = tf.random.experimental.stateless_fold_in(seed, _SEEN) if self.degrade else None
+                found |= self.seeing.losses(self._embed(seen["audio"], 1, True, key)[:, 0], seen)
             loss = tf.add_n([self.weights[name] * value for name, value in found.items()])
             kernels = [variable for variable in self.variables if "kernel" in variable.name]
             total = loss + self.decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
@@ -193,11 +173,21 @@ class Distiller:
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, audio: Any, inside: Any, outputs: Any) -> tuple[dict[str, Any], Any]:
-        embeddings = self._embed(audio, inside.shape[1], False)
+        embeddings = self._embed(_full_scale(audio), inside.shape[1], False)
         return self._losses(embeddings, outputs, inside), embeddings
+
+    @tf.function(reduce_retracing=True)
+    def _embed_window(self, audio: Any) -> Any:
+        return self._embed(audio, 1, False)[:, 0]
+
+    def watch(self, split: str) -> dict[str, float | None]:
+        """The losses on a split of the videos, as `Seeing.evaluate`; nothing where there is nothing to see."""
+        return self.seeing.evaluate(self._embed_window, split) if self.seeing else {}
 
     def evaluate(self, lessons: Lessons, clips: NDArray[np.int64], batch: int = 16) -> dict[str, float]:
         """The losses of clips as they are, unweighted; each the mean over batches."""
+        if not self.listens:
+            return {}
         sums = dict.fromkeys(LOSSES, 0.0)
         for begin in range(0, len(clips), batch):
             own = clips[begin : begin + batch]
@@ -215,17 +205,21 @@ class Distiller:
             made.append(tf.sigmoid(head(embeddings)).numpy())
         return np.concatenate(made)
 
-    def record(self, rate: float, validation: dict[str, float]) -> dict[str, float | None]:
+    def record(self, rate: float, validation: dict[str, float | None]) -> dict[str, float | None]:
         """Close a row of the history."""
         steps = self.step - (int(self.history[-1]["step"] or 0) if self.history else 0)
         if not math.isfinite(self.sums["loss"]):
             raise TrainingError(f"the loss is no number at step {self.step}; lower --learning-rate")
         row: dict[str, float | None] = {"step": self.step, "learning_rate": rate}
-        row |= {f"train_{name}": self.sums[name] / steps for name in ("loss", *LOSSES) if self.weights.get(name, 1)}
+        row |= {f"train_{name}": self.sums[name] / steps for name in self.sums if self.weights.get(name, 1)}
         row |= {f"validation_{name}": value for name, value in validation.items()}
         self.sums = dict.fromkeys(self.sums, 0.0)
         self.history.append(row)
         return row
+
+
+def _full_scale(audio: Any) -> Any:
+    return tf.cast(audio, tf.float32) / 32768.0
 
 
 def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[str, Any]]:

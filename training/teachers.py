@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 import l3edge
 from l3edge import engine, flatbuffer
-from l3edge.errors import ModelFileError
+from l3edge.errors import ModelError, ModelFileError
+from l3edge.spec import Spec
 
 from .cli import TrainingError
 from .datasets import ESC10
@@ -86,8 +87,8 @@ class TfliteTeacher:
         except (OSError, ModelFileError, IndexError) as error:
             raise TrainingError(f"{path} is no .tflite that can be read: {error}") from error
         (entry,) = [graph.tensors[i] for i in graph.inputs] if len(graph.inputs) == 1 else [None]
-        if entry is None or entry.dtype != "float32" or entry.shape[:-1] not in ((), (1,)):
-            raise TrainingError(f"{path}: a teacher takes one window of sound, float32 [n] or [1, n]")
+        if entry is None or entry.dtype != "float32" or entry.shape[:-1] not in ((), (1,)) or entry.shape[-1:] < (2,):
+            raise TrainingError(f"{path}: a teacher takes one window of sound, float32 [n] or [1, n], n fixed")
         for kind, index in tensors.items():
             if not 0 <= index < len(graph.tensors) or graph.tensors[index].dtype not in ("float32", "int8", "uint8"):
                 raise TrainingError(f"{path} has no float32 or 8-bit tensor {index} for --{kind}-tensor")
@@ -103,9 +104,12 @@ class TfliteTeacher:
         self.identity = hashlib.sha256(said.encode()).hexdigest()
         made = with_outputs(content, self._order.values())
         module = engine.find("litert").interpreter
-        self._interpreters = [module.Interpreter(model_content=made, num_threads=1) for _ in range(threads)]
-        for each in self._interpreters:
-            each.allocate_tensors()
+        try:
+            self._interpreters = [module.Interpreter(model_content=made, num_threads=1) for _ in range(threads)]
+            for each in self._interpreters:
+                each.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise TrainingError(f"{path} cannot be run with its tensors {tensors} as outputs: {error}") from error
 
     def _run(self, number: int, windows: NDArray[np.float32]) -> list[NDArray[Any]]:
         each = self._interpreters[number]
@@ -156,6 +160,21 @@ class ModelTeacher:
         return {"embedding": embeddings[: 1 + (len(samples) - self.window) // hop]}
 
 
+class Nobody:
+    """No teacher: where a student learns from what it sees alone. It takes windows of the student's length."""
+
+    name = "nobody"
+    names: tuple[str, ...] = ()
+
+    def __init__(self, spec: Spec) -> None:
+        self.sample_rate, self.window = spec.sample_rate, spec.window
+        self.identity, self.widths = f"nobody {spec.window}", {}
+
+    def __call__(self, samples: NDArray[np.float32], hop: int) -> Outputs:
+        """As `Teacher.__call__`: nothing."""
+        return {}
+
+
 class Wanted(NamedTuple):
     """What of a file that is no l3edge model is learned; of yamnet it is known."""
 
@@ -190,8 +209,8 @@ def load(name: str, wanted: Wanted = Wanted()) -> Teacher:  # noqa: B008 - a pla
         return TfliteTeacher(Path(name), tensors, wanted.sample_rate, names)
     try:
         return ModelTeacher(l3edge.load(name))
-    except ModelFileError as error:
+    except ModelError as error:
         raise TrainingError(
-            f"{name} is not a model of l3edge ({error}); of another .tflite say which tensors to learn, with "
-            "--embedding-tensor and --scores-tensor"
+            f"no teacher {name!r}: it is yamnet, or a model of l3edge ({error}); of another .tflite say which tensors "
+            "to learn, with --embedding-tensor and --scores-tensor"
         ) from error

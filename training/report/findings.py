@@ -100,6 +100,11 @@ def gather(
             f"{data.directory} is at {data.statistics['sample_rate']} Hz, {spec.name} hears {spec.sample_rate} Hz: "
             "give the data that the run was trained on with --data"
         )
+    if run.metrics.get("task") == "distillation":
+        raise TrainingError(
+            f"the run in {run.directory} learned from a teacher, by ear: it has no image tower, and the report is on "
+            "both; `python -m training.probe` says what its embedding is worth"
+        )
     towers = {side: inside.Tower(run.model, side, spec) for side in SIDES}
     numbers = {side: _chosen(numbers, side, towers[side].units) for side in SIDES}
     tf_keras.utils.set_random_seed(SEED)
