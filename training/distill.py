@@ -180,7 +180,9 @@ def _train(
     with bar:
         for done in range(student.step + 1, args.steps + 1):
             rate = learning_rate(done - 1, args.steps, args.learning_rate, args.warmup)
-            student.train(batch_of(heard["train"], clips["train"], args.seed, done - 1, args.batch), rate, next(seen))
+            student.train(
+                batch_of(heard["train"], clips["train"], args.seed, done - 1, args.batch, args.crop), rate, next(seen)
+            )
             bar.update(args.batch)
             if done % every == 0 or done == args.steps:
                 found = student.evaluate(heard["validation"], clips["validation"]) | student.watch("validation")

@@ -235,11 +235,43 @@ def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def batch_of(lessons: Lessons, clips: NDArray[np.int64], seed: int, step: int, size: int) -> dict[str, NDArray[Any]]:
-    """The clips of a step, in passes over all, each in an order of its own."""
-    numbers = []
+def batch_of(
+    lessons: Lessons, clips: NDArray[np.int64], seed: int, step: int, size: int, crop: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """The clips of a step, in passes over all, each in an order of its own.
+
+    crop: of each clip so many successive windows alone (and the sound of these, at least a second), drawn at random
+        in each pass, loud ones rather than quiet ones. Windows of many clips teach more than as many of few.
+    """
+    numbers, begins = [], []
     for position in range(step * size, (step + 1) * size):
         epoch, place = divmod(position, len(clips))
         numbers.append(clips[order(len(clips), seed, epoch)[place]])
-    audio, inside, outputs = _arrays(lessons, np.array(numbers))
-    return {"audio": audio, "inside": inside, **outputs}
+        if crop is not None:
+            begins.append(_loud(lessons, numbers[-1], crop, np.random.default_rng([seed, epoch, place])))
+    if crop is None:
+        audio, inside, outputs = _arrays(lessons, np.array(numbers))
+        return {"audio": audio, "inside": inside, **outputs}
+    length = lessons.audio.shape[1] - (lessons.inside.shape[1] - crop) * lessons.hop
+    windows = [(number, slice(begin, begin + crop)) for number, begin in zip(numbers, begins, strict=True)]
+    sounds = [(number, begin * lessons.hop) for number, begin in zip(numbers, begins, strict=True)]
+    return {
+        "audio": np.stack([lessons.audio[number, begin : begin + length] for number, begin in sounds]),
+        "inside": np.stack([lessons.inside[window] for window in windows]),
+        **{kind: np.stack([values[window] for window in windows]) for kind, values in lessons.outputs.items()},
+    }
+
+
+_QUIET = 0.05  # of the power of a clip's loudest crop: what is quieter is drawn as often as that
+
+
+def _loud(lessons: Lessons, number: int, crop: int, rng: np.random.Generator) -> int:
+    """The first window of a crop, drawn with a chance that grows with the amplitude of its sound."""
+    sound = lessons.audio[number].astype(np.float64)
+    power = np.add.reduceat(np.square(sound), np.arange(0, len(sound), lessons.hop))
+    summed = np.concatenate([[0.0], np.cumsum(power)])
+    last = lessons.inside.shape[1] - crop
+    blocks = len(power) - last  # of a crop
+    powers = (summed[blocks:] - summed[:-blocks])[: last + 1]
+    chances = np.sqrt(np.maximum(powers, _QUIET * max(float(powers.max()), 1.0)))
+    return int(rng.choice(last + 1, p=chances / chances.sum()))
