@@ -75,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--init", metavar="RUN", help="begin with the audio tower of another run, or of RUN@CLIPS")
     made.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")
     made.add_argument("--batch", type=positive_int, default=16, help="clips in a step, each with all its windows")
+    made.add_argument(
+        "--crop",
+        type=positive_int,
+        metavar="N",
+        help="of each clip so many successive windows of the teacher's, drawn at random; else all of them",
+    )
     made.add_argument("--learning-rate", type=positive_float, default=3e-3, help="of Adam, at its peak")
     made.add_argument("--warmup", type=positive_int, default=50, help="steps until the peak; a cosine follows")
     made.add_argument("--weight-decay", type=weight, default=1e-5, help="L2, on kernels")
