@@ -2,6 +2,7 @@
 
 edge-m                                  a preset
 pairs:32-64-128-256                     3x3 convolutions, two a block (Arandjelovic & Zisserman 2017)
+strided:32-64-128-256                   as above, but the first block is one convolution with a stride of two
 separable:32-64-128-256                 the first block as above, in the others each 3x3 is a depthwise and a 1x1
                                         convolution (Howard et al. 2017)
 ...,step=100                            frames every 100 samples (6.25 ms) instead of 200
@@ -15,12 +16,12 @@ from __future__ import annotations
 import dataclasses
 
 from l3edge.errors import OptionError
-from l3edge.layers import Conv, Layer, Pool, l3_stack, separable_stack, shapes
+from l3edge.layers import Conv, Layer, Pool, l3_stack, separable_stack, shapes, strided_stack
 from l3edge.spec import PRESETS, Spec
 
 from .cli import TrainingError
 
-BLOCKS = ("pairs", "separable")
+BLOCKS = {"pairs": l3_stack, "strided": strided_stack, "separable": separable_stack}
 _KINDS = {"step": int, "size": int, "dense": int, "pool": str}
 
 
@@ -33,11 +34,10 @@ def student(name: str) -> Spec:
     try:
         filters = tuple(int(width) for width in widths.split("-"))
         said = {key: _KINDS[key](value) for key, value in (option.split("=") for option in options)}
-        if block not in BLOCKS or (block == "pairs" and "dense" in said):
+        if block not in BLOCKS or (block != "separable" and "dense" in said):
             raise KeyError(block)
-        rows: tuple[Layer, ...] = (
-            l3_stack(filters) if block == "pairs" else separable_stack(filters, dense=int(said.get("dense", 1)))
-        )
+        of_separable = {"dense": int(said["dense"])} if "dense" in said else {}
+        rows: tuple[Layer, ...] = BLOCKS[block](filters, **of_separable)
         front = dataclasses.replace(PRESETS["edge-m"].front_end, frame_step=int(said.get("step", 200)))
         if "size" in said:
             rows += (Conv(int(said["size"]), (1, 1)),)
