@@ -143,6 +143,8 @@ def _go_on(
         print(f"continuing at step {student.step} of {args.steps}", file=sys.stderr)
     elif args.init:
         artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
+    if args.focus:
+        clips["train"] = heard["train"].repeated(clips["train"], *args.focus)
     status = _train(student, heard, clips, args, manager, stop)
     if status is None:
         _finish(args, student, heard, clips, teacher)

@@ -56,6 +56,14 @@ def weight(text: str) -> float:
     return value
 
 
+def focus(text: str) -> tuple[str, int]:
+    """argparse type: LABEL=N."""
+    label, _, times = text.rpartition("=")
+    if not label or not times.isdecimal() or not 1 <= int(times) <= 100:
+        raise argparse.ArgumentTypeError(f"expected LABEL=N with N from 1 to 100, got {text!r}")
+    return label, int(times)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(
@@ -71,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
     made.add_argument(
         "--exclude", nargs="+", default=[], metavar="LABEL", help="leave out clips with one of these labels"
+    )
+    made.add_argument(
+        "--focus", metavar="LABEL=N", type=focus, help="take training clips with this label N times in each pass"
     )
     made.add_argument("--init", metavar="RUN", help="begin with the audio tower of another run, or of RUN@CLIPS")
     made.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")

@@ -72,6 +72,13 @@ class Lessons(NamedTuple):
         kept = [i for i, record in enumerate(self.records) if not set(excluded) & set(record["labels"])]
         return np.array(kept, np.int64)
 
+    def repeated(self, clips: NDArray[np.int64], label: str, times: int) -> NDArray[np.int64]:
+        """These clips, those with the label as often as said. Raises TrainingError where none has it."""
+        often = np.array([times if label in self.records[i]["labels"] else 1 for i in clips])
+        if (often == 1).all() and times > 1:
+            raise TrainingError(f"no training clip has the label {label!r} of --focus")
+        return np.repeat(clips, often)
+
     def for_windows(self, window: int) -> Lessons:
         """These, less the last windows where one of so many samples would not be in the clips any more."""
         most = max(0, 1 + (self.audio.shape[1] - window) // self.hop)
