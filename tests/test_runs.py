@@ -1,0 +1,32 @@
+"""The scripts behind the built-in models, in their two-minute versions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import l3edge
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
+
+from training.datasets import ESC10
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(not ESC10.is_dir(), reason="needs ESC-10 and YAMNet, in the folder that L3EDGE_DATA names")
+def test_a_distilled_model_is_made_by_its_script(tmp_path: Path) -> None:
+    """From sounds to model files that tell what they heard, and what they were not to hear."""
+    command = ["bash", "training/runs/distilled.sh", "tiny-1", "strided:8-8-16-16,size=24", "2000", str(tmp_path)]
+    environment = {**os.environ, "SMALL": "1", "PYTHON": sys.executable, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, excluded in (("tiny-1", []), ("tiny-1-without-3", ["fold-3"])):
+        model = l3edge.load(tmp_path / f"{name}.tflite")
+        assert model.name == name and model.spec.embedding_size == 24
+        assert model.metadata["provenance"]["training"]["arguments"]["exclude"] == excluded
+        assert model.metadata["parity"]["step_values_differing"] == 0

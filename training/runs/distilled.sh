@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes a built-in model that learned from YAMNet, and the three that judge it: each of those never heard one fold of
+# ESC-10. Hours on 2 CPU cores; the folder of L3EDGE_DATA holds esc10, fsdd, librosa and yamnet.
+#
+#   bash training/runs/distilled.sh NAME STUDENT STEPS WORK    everything it makes goes to the folder WORK
+#
+# SMALL=1: the same road in two minutes, with few clips and few steps. JOBS: processes that make the corpus.
+# Interrupted, it goes on where it was: each step keeps what it has finished.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+usage="usage: bash training/runs/distilled.sh NAME STUDENT STEPS WORK"
+name=${1:?$usage} student=${2:?$usage} steps=${3:?$usage} work=${4:?$usage}
+python=${PYTHON:-python}
+clips=8000 qat=(--steps 300) folds=(1 2 3)
+if [ "${SMALL:-}" ]; then clips=120 steps=6 qat=(--steps 4 --batch 8) folds=(3); fi
+
+"$python" -m training.corpus --out "$work/corpus" --clips "$clips" --jobs "${JOBS:-2}"
+for without in "${folds[@]/#/-without-}" ""; do
+  made="$work/$name$without"
+  exclude=()
+  if [ "$without" ]; then exclude=(--exclude "fold-${without#-without-}"); fi
+  "$python" -m training.distill --teacher yamnet --student "$student" --data "$work/corpus" --run "$made" \
+    --steps "$steps" --batch 64 --crop 1 --focus esc10=3 --evaluate-every "$((steps / 4 + 1))" "${exclude[@]}"
+  [ -e "$made.tflite" ] || "$python" -m export "$made" --output "$made.tflite" --recipe int8_qat --name "$name$without" \
+    "${qat[@]}" --audio examples/scene.flac --licence MIT --data-licence "see the model card"
+done
+echo "made $work/$name.tflite; a changed model is a new version: never copy it over a published one"
