@@ -27,6 +27,7 @@ def test_a_distilled_model_is_made_by_its_script(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for name, excluded in (("tiny-1", []), ("tiny-1-without-3", ["fold-3"])):
         model = l3edge.load(tmp_path / f"{name}.tflite")
-        assert model.name == name and model.spec.embedding_size == 24
+        assert model.name == name
+        assert model.spec.embedding_size == 24
         assert model.metadata["provenance"]["training"]["arguments"]["exclude"] == excluded
         assert model.metadata["parity"]["step_values_differing"] == 0
