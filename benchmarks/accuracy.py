@@ -88,16 +88,23 @@ def _code() -> str:
 
 
 def measure(
-    subject: Subject, clips: Sequence[Clip], listener: Listener, judged: Mapping[str, Condition] = CONDITIONS
+    subject: Subject,
+    clips: Sequence[Clip],
+    listener: Listener,
+    judged: Mapping[str, Condition] = CONDITIONS,
+    folds: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The row of a model, as plain JSON values.
 
-    judged: the conditions; `PUBLISHED` is among them.
+    judged: the conditions; `PUBLISHED` is among them. folds: those that are judged; all unless said.
     """
-    folds = sorted({clip.fold for clip in clips})
+    folds = folds or sorted({clip.fold for clip in clips})
     heard = _heard(subject.by_fold, folds, clips, listener)
     tests = [heard if name == PUBLISHED else _degraded(subject, folds, clips, listener, name) for name in judged]
     outcomes = dict(zip(judged, rotation.transfer(PROTOCOL.classify, heard, tests, clips), strict=True))
+    fitted, clips = clips, [clip for clip in clips if clip.fold in folds]
+    kept = np.array([clip.fold in folds for clip in fitted])
+    outcomes = {name: rotation.of_clips(outcome, kept) for name, outcome in outcomes.items()}
     published = outcomes[PUBLISHED]
     row = {
         "model": subject.name,
@@ -111,8 +118,9 @@ def measure(
         "robustness": {name: _shares(clips, outcome.counts) for name, outcome in outcomes.items() if len(outcomes) > 1},
     }
     if subject.floats:
-        heard = _heard(subject.floats, folds, clips, listener)
-        (floats,) = rotation.transfer(PROTOCOL.classify, heard, [heard], clips)
+        heard = _heard(subject.floats, folds, fitted, listener)
+        (floats,) = rotation.transfer(PROTOCOL.classify, heard, [heard], fitted)
+        floats = rotation.of_clips(floats, kept)
         row["float32"] = _shares(clips, floats.counts)
         row["int8_minus_float32"] = rotation.difference(clips, published.counts, floats.counts)
     return row
@@ -176,6 +184,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the runs NAME-without-K are that those were exported from: says what int8 changes",
     )
+    made.add_argument(
+        "--judge",
+        type=int,
+        nargs="+",
+        metavar="FOLD",
+        help="judge these folds alone, fitted on all others: for a search",
+    )
     made.add_argument("--no-robustness", action="store_true", help="judge the clips as they are, and no more")
     made.add_argument("--engine", default="auto", help="litert or tflite_runtime, for model files")
     made.add_argument("--json", type=Path, metavar="F", help="write all figures here")
@@ -196,8 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     arguments = parser().parse_args(argv)
-    if arguments.write and (arguments.no_robustness or arguments.names):
-        raise TrainingError("--write makes the page of all models and conditions: leave out models and --no-robustness")
+    if arguments.write and (arguments.no_robustness or arguments.names or arguments.judge):
+        raise TrainingError("--write makes the page of all models, folds and conditions: leave out what narrows it")
     for folder in (arguments.plot, arguments.json and arguments.json.parent):
         if folder and not folder.is_dir():
             raise TrainingError(f"{folder}: no such directory to write to")
@@ -208,25 +223,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     folds = sorted({clip.fold for clip in clips})
     if len(folds) < PROTOCOL.folds:
         raise TrainingError(f"the protocol needs {PROTOCOL.folds} folds at least, found {folds}")
+    judged = sorted(set(arguments.judge or folds))
+    if unknown := sorted(set(judged) - set(folds)):
+        raise TrainingError(f"--judge {unknown[0]}: there are folds {folds}")
     rows = []
     for name in dict.fromkeys(arguments.names or accuracy_models.default_names()):
-        rows += accuracy_models.subjects(name, folds, arguments.rotations, arguments.runs, arguments.engine)
+        rows += accuracy_models.subjects(name, judged, arguments.rotations, arguments.runs, arguments.engine)
     listener = Listener(Cache(None if arguments.no_cache else arguments.cache))
     results = []
     for subject in tqdm(rows, desc="measuring", unit=" models", disable=None):
         # Degraded sound is for what the model has not heard: of what it has heard, one figure is enough.
         again = subject.hearing != CLEAN and any(result["model"] == subject.name for result in results)
         only = again or arguments.no_robustness
-        results.append(measure(subject, clips, listener, {PUBLISHED: CONDITIONS[PUBLISHED]} if only else CONDITIONS))
+        wanted = {PUBLISHED: CONDITIONS[PUBLISHED]} if only else CONDITIONS
+        results.append(measure(subject, clips, listener, wanted, judged))
     document = {
         "date": date.today().isoformat(),
         "commit": artifacts.environment()["commit"],
         "machine": describe(),
         "data": arguments.data.name,
-        "folds": folds,
+        "folds": judged,
         "classes": datasets.labels_of(clips),
-        "clips": len(clips),
-        "recordings": len({clip.group for clip in clips}),
+        "clips": sum(clip.fold in judged for clip in clips),
+        "recordings": len({clip.group for clip in clips if clip.fold in judged}),
         "conditions": {name: condition.text for name, condition in CONDITIONS.items()},
         "rows": results,
     }

@@ -129,6 +129,11 @@ def transfer(
     return made
 
 
+def of_clips(judged: Judged, kept: NDArray[np.bool_]) -> Judged:
+    """What was judged of some of the clips; those left out were judged by nothing."""
+    return judged._replace(counts=Counts(*(column[kept] for column in judged.counts)))
+
+
 def _no_counts(clips: int) -> Counts:
     return Counts(*(np.zeros(clips) for _ in Counts._fields))
 
@@ -226,7 +231,7 @@ def figures(clips: Sequence[Clip], each: Sequence[Judged], seeds: Sequence[int] 
         },
         "clips_by_fold": dict(zip(map(str, folds), by_clip, strict=True)),
         "fold_mean": float(np.mean(by_clip)),
-        "fold_sd": float(np.std(by_clip, ddof=1)),
+        "fold_sd": float(np.std(by_clip, ddof=1)) if len(by_clip) > 1 else 0.0,
         "by_seed": {
             str(seed): float(judged.counts.correct.sum() / judged.counts.windows.sum())
             for seed, judged in zip(seeds, each, strict=True)
