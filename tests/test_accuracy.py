@@ -113,6 +113,17 @@ def test_what_int8_changes_is_a_difference_on_the_same_windows(clips: list[Clip]
     assert row["int8_minus_float32"]["clip_accuracy"]["value"] == pytest.approx(1 / 3)
 
 
+def test_some_folds_can_be_judged_alone(clips: list[Clip]) -> None:
+    """The same figures for those folds as when all are judged, and nothing of the others, which are fitted on."""
+    subject = Subject("a", CLEAN, {1: Ear(), 2: Ear(2), 3: Ear()})
+    listener, judged = accuracy.Listener(), {PUBLISHED: CONDITIONS[PUBLISHED]}
+    every = accuracy.measure(subject, clips, listener, judged)
+    some = accuracy.measure(subject, clips, listener, judged, [2])
+    assert some["by_fold"] == {"2": every["by_fold"]["2"]}
+    assert some["clips"] == sum(clip.fold == 2 for clip in clips)
+    assert some["clip_accuracy"]["value"] == every["clips_by_fold"]["2"] < 1
+
+
 def copies(
     folder: Path,
     name: str,
