@@ -6,15 +6,14 @@ rank the windows that have it before those that have not; precision and recall a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from .distillation import Distiller
     from .lessons import Lessons
-    from .teachers import Teacher
 
 PRESENT = 0.5  # the teacher's score from which on a window has a tag
 FEWEST_WINDOWS, FEWEST_GROUPS = 20, 4  # that have it: fewer say nothing
@@ -56,17 +55,22 @@ def measure(truth: NDArray[np.float32], scores: NDArray[np.float32], group: NDAr
     return found
 
 
-def of_student(
-    student: Distiller, heard: dict[str, Lessons], clips: dict[str, NDArray[np.int64]]
-) -> dict[int, Agreement]:
-    """On the validation and the test clips."""
+class Heard(NamedTuple):
+    """Clips that a student never heard, and its scores for their windows."""
+
+    lessons: Lessons
+    clips: NDArray[np.int64]
+    scores: NDArray[np.float32]  # [clips, k, classes]
+
+
+def of_heard(heard: Sequence[Heard]) -> dict[int, Agreement]:
+    """On the windows of all of these."""
     truth, scores, groups = [], [], []
-    for split in ("validation", "test"):
-        own, lessons = clips[split], heard[split]
-        inside = lessons.inside[own]
-        truth.append(lessons.outputs["scores"][own][inside].astype(np.float32))
-        scores.append(student.scores(lessons, own)[inside])
-        names = np.array([lessons.records[i]["group"] for i in own])
+    for lessons, clips, said in heard:
+        inside = lessons.inside[clips]
+        truth.append(lessons.outputs["scores"][clips][inside].astype(np.float32))
+        scores.append(said[inside])
+        names = np.array([lessons.records[i]["group"] for i in clips])
         groups.append(np.repeat(names, inside.sum(axis=1)))
     group = np.unique(np.concatenate(groups), return_inverse=True)[1]
     return measure(np.concatenate(truth), np.concatenate(scores), group)
@@ -78,11 +82,11 @@ def selected(found: dict[int, Agreement], names: tuple[str, ...]) -> list[str]:
     return [name for _, name in sorted(good, key=lambda each: (-each[0], each[1]))]
 
 
-def document(teacher: Teacher, found: dict[int, Agreement]) -> dict[str, Any]:
+def document(source: str, names: tuple[str, ...], found: dict[int, Agreement]) -> dict[str, Any]:
     """tags.json of a run: all classes in the order of the scores, what was measured, and which can be trusted."""
     return {
-        "source": teacher.name,
-        "names": list(teacher.names),
-        "agreement": {teacher.names[number]: each._asdict() for number, each in found.items()},
-        "selected": selected(found, teacher.names),
+        "source": source,
+        "names": list(names),
+        "agreement": {names[number]: each._asdict() for number, each in found.items()},
+        "selected": selected(found, names),
     }

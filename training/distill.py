@@ -48,8 +48,7 @@ def _teacher(args: argparse.Namespace, spec: Spec, weights: dict[str, float]) ->
         if not args.videos:
             raise TrainingError("all losses have weight 0: nothing is to be learned")
         return Nobody(spec)
-    wanted = teachers.Wanted(args.embedding_tensor, args.scores_tensor, args.teacher_rate, args.teacher_names)
-    teacher = teachers.load(args.teacher, wanted)
+    teacher = teachers.asked_for(vars(args))
     needed = {"embedding": "embedding", "relational": "embedding", "scores": "scores"}
     for loss, kind in needed.items():
         if kind not in teacher.widths:
@@ -225,8 +224,11 @@ def _finish(
     curves = [_CURVES[name] for name, weight in student.weights.items() if weight]
     artifacts.write_history(args.run, f"{student.spec.name}, taught by {teacher.name}", student.history, curves)
     if student.weights["scores"] and teacher.names:
-        made = agreement.of_student(student, heard, clips)
-        artifacts.write_json(args.run / "tags.json", agreement.document(teacher, made))
+        held_out = [(heard[split], clips[split]) for split in ("validation", "test")]
+        made = agreement.of_heard([agreement.Heard(*each, student.scores(*each)) for each in held_out])
+        artifacts.write_json(
+            args.run / "tags.json", agreement.document(teachers.source_of_names(teacher), teacher.names, made)
+        )
         metrics["tags"] = len(agreement.selected(made, teacher.names))
     artifacts.write_json(args.run / "metrics.json", metrics)
     print(f"{args.run}: {_summary(metrics)}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -214,3 +214,17 @@ def load(name: str, wanted: Wanted = Wanted()) -> Teacher:  # noqa: B008 - a pla
             f"no teacher {name!r}: it is yamnet, or a model of l3edge ({error}); of another .tflite say which tensors "
             "to learn, with --embedding-tensor and --scores-tensor"
         ) from error
+
+
+def asked_for(options: Mapping[str, Any]) -> Teacher:
+    """The teacher that the options of training.distill name, as given or as a run keeps them."""
+    names = options["teacher_names"]
+    wanted = Wanted(
+        options["embedding_tensor"], options["scores_tensor"], options["teacher_rate"], Path(names) if names else None
+    )
+    return load(options["teacher"], wanted)
+
+
+def source_of_names(teacher: Teacher) -> str:
+    """Whose names of classes a teacher has, for people."""
+    return "YAMNet, AudioSet's display names" if teacher.name == YAMNET.stem else teacher.name
