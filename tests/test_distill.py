@@ -39,6 +39,7 @@ from training import (  # noqa: E402
     shards,
     students,
     supervised,
+    tags,
     targets,
     teachers,
 )
@@ -109,7 +110,13 @@ def same(one: Path, two: Path, *files: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pairs:6-8-8-10", "separable:6-8-8-10,step=100", "separable:6-8-8-10,size=12,pool=mean"]
+    "name",
+    [
+        "pairs:6-8-8-10",
+        "strided:6-8-8-10,size=12",
+        "separable:6-8-8-10,step=100",
+        "separable:6-8-8-10,size=12,pool=mean",
+    ],
 )
 def test_columns_of_a_clip_are_those_of_its_windows(name: str) -> None:
     """What distillation trains on is what the tower makes of each window alone."""
@@ -392,6 +399,69 @@ def test_excluded_clips_are_nowhere(data: Path, tmp_path: Path, shape: Shape, mo
     for exclude, message in ((["tone", "noise"], "no clip of train and"), (["fold-3"], "no clip has the label fold-3")):
         with pytest.raises(TrainingError, match=message):
             distill.main([*arguments(data, tmp_path / exclude[0]), "--exclude", *exclude])
+
+
+@pytest.mark.parametrize("crop", [1, 3])
+def test_a_crop_is_sound_with_its_own_windows(data: Path, tmp_path: Path, shape: Shape, crop: int) -> None:
+    """The outputs of a crop are those of the windows that its sound is of; other passes, other crops."""
+    heard = lessons.prepare(shards.open_data(data), "train", shape, 3200, tmp_path / "cache")
+    clips = np.arange(len(heard.records))
+    batches = [distillation.batch_of(heard, clips, 0, step, 24, crop) for step in range(4)]
+    length, begins = 16_000 + (crop - 1) * 3200, range(heard.inside.shape[1] - crop + 1)
+    where = {heard.audio[i, b * 3200 :][:length].tobytes(): (i, b) for i in clips for b in begins}
+    for batch in batches:
+        assert batch["audio"].shape == (24, length)
+        for number, sound in enumerate(batch["audio"]):
+            clip, begin = where[sound.tobytes()]
+            for kind, values in heard.outputs.items():
+                np.testing.assert_array_equal(batch[kind][number], values[clip, begin : begin + crop])
+    first, again = (np.concatenate([batch["audio"] for batch in batches[i : i + 2]]) for i in (0, 2))
+    assert not np.array_equal(np.sort(first.sum(axis=1)), np.sort(again.sum(axis=1)))
+    same_again = distillation.batch_of(heard, clips, 0, 3, 24, crop)
+    np.testing.assert_array_equal(same_again["audio"], batches[3]["audio"])
+
+
+def test_crops_are_loud_rather_than_quiet(data: Path, tmp_path: Path, shape: Shape) -> None:
+    heard = lessons.prepare(shards.open_data(data), "train", shape, 3200, tmp_path / "cache")
+    sound = np.zeros((1, 80_000), np.int16)
+    sound[0, 64_000:] = 10_000
+    outputs = {kind: np.zeros((1, 21, 1), np.float16) for kind in heard.outputs}
+    one = heard._replace(audio=sound, inside=np.ones((1, 21), bool), outputs=outputs, records=heard.records[:1])
+    batch = distillation.batch_of(one, np.zeros(1, np.int64), 0, 0, 400, 1)
+    assert 0.4 < np.mean(batch["audio"].any(axis=1)) < 0.95  # 5 of 21 windows have the sound, and all may be drawn
+
+
+def test_focus_takes_clips_more_often(data: Path, tmp_path: Path, shape: Shape) -> None:
+    heard = lessons.prepare(shards.open_data(data), "train", shape, 3200, tmp_path / "cache")
+    own = np.array([i for i, record in enumerate(heard.records) if "noise" in record["labels"]])
+    made = heard.repeated(np.arange(len(heard.records)), "noise", 3)
+    count = np.bincount(made, minlength=len(heard.records))
+    assert set(count[own]) == {3}
+    assert count.sum() == len(heard.records) + 2 * len(own)
+    with pytest.raises(TrainingError, match="no training clip has the label 'nose' of --focus"):
+        heard.repeated(made, "nose", 2)
+    with pytest.raises(SystemExit):
+        distill.main([*arguments(data, tmp_path), "--focus", "noise"])
+
+
+def test_tags_are_asked_of_rotations_too(
+    data: Path, tmp_path: Path, shape: Shape, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rotation is asked about the clips that it was not to hear, the run itself about those held out."""
+    for name, exclude in (("all", []), ("rotation", ["--exclude", "noise"])):
+        assert distill.main([*arguments(data, tmp_path / name), *QUICK, "--steps", "2", *exclude]) == 0
+    run, rotation, cache = tmp_path / "all" / "run", tmp_path / "rotation" / "run", tmp_path / "cache"
+    assert tags.main([str(run), "--cache", str(cache)]) == 0
+    alone = artifacts.read_json(run / "tags.json")
+    assert tags.main([str(run), str(rotation), "--cache", str(cache)]) == 0
+    both = artifacts.read_json(run / "tags.json")
+    assert "| tag | windows |" in capsys.readouterr().out
+    assert both["names"] == alone["names"]
+    for tag, figures in alone["agreement"].items():
+        assert both["agreement"][tag]["windows"] > figures["windows"]
+        assert both["agreement"][tag]["groups"] > figures["groups"]
+    with pytest.raises(TrainingError, match="it is no rotation"):
+        tags.main([str(run), str(run), "--cache", str(cache)])
 
 
 def log_mel(count: int, seconds: float, front: Any) -> NDArray[np.float32]:
