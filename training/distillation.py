@@ -132,7 +132,9 @@ class Distiller:
             found["scores"] = tf.reduce_sum(share * tf.reduce_sum(cross - own, -1))
         if self.weights["relational"]:
             middle = embeddings.shape[1] // 2
-            mine = tf.math.l2_normalize(embeddings[:, middle], -1)
+            # An embedding is not negative and its cosines would not be either, as the teacher's are about its mean.
+            mine = embeddings[:, middle]
+            mine = tf.math.l2_normalize(mine - tf.reduce_mean(mine, 0, keepdims=True), -1)
             theirs = tf.cast(outputs["embedding"], tf.float32)[:, middle]
             theirs = tf.math.l2_normalize((theirs - self.aims.mean) @ self.aims.matrix, -1) if self.aims else theirs
             found["relational"] = tf.reduce_mean(
