@@ -34,6 +34,7 @@ PEERS = (*peers.PEERS, SEA, "random:edge-m")
 A_SECOND = 10  # embeddings, for all models alike: one every 0.1 s
 _TIMED = 5  # clips of SECONDS of noise, of which the fastest counts
 _SECONDS = 2.0
+_PLACES = ("run", "data", "cache")  # arguments that say where, and not what
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ def subjects(
         _check_unheard(_told(clean[fold], str(path)), path, fold)
         if own and _shape(clean[fold]) != _shape(own):
             raise TrainingError(f"{path} is no rotation of {called}: its network or its front end is another")
-    floats = {fold: _load(str(path), engine) for fold, path in _rotations(called, folds, runs).items()}
+    floats: dict[int | None, Embedder] = {}
+    for fold, path in _rotations(called, folds, runs, ("",)).items():
+        floats[fold] = _load(str(path), engine)
+        _check_same_making(clean[fold], floats[fold], path, fold)
     rows = [Subject(called, CLEAN, clean, floats)]
     return [*rows, Subject(called, HEARD, {None: own})] if own else rows
 
@@ -98,9 +102,11 @@ def _load(name: str, engine: str) -> Embedder:
     return sea(engine) if name == SEA else embedders.load(name, engine)
 
 
-def _rotations(name: str, folds: Sequence[int], folder: Path | None) -> dict[int, Path]:
+def _rotations(
+    name: str, folds: Sequence[int], folder: Path | None, suffixes: Sequence[str] = (".tflite", "")
+) -> dict[int, Path]:
     """By fold, files or else run directories; none, or one for each fold."""
-    for suffix in (".tflite", "") if folder else ():
+    for suffix in suffixes if folder else ():
         every = {fold: folder / f"{name}-without-{fold}{suffix}" for fold in folds}
         found = {fold: path for fold, path in every.items() if path.exists()}
         if missing := every.keys() - found.keys() if found else ():
@@ -109,6 +115,17 @@ def _rotations(name: str, folds: Sequence[int], folder: Path | None) -> dict[int
         if found:
             return found
     return {}
+
+
+def _check_same_making(int8: Embedder, floats: Embedder, path: Path, fold: int) -> None:
+    """TrainingError where a run is not what a model file was exported from."""
+    if isinstance(floats, embedders.ModelFile) or _shape(int8) != _shape(floats):
+        raise TrainingError(f"{path} is no run of the network of {int8.name}: what int8 changes cannot be said")
+    said = [_told(each, name).get("training", {}).get("arguments") for each, name in ((int8, ""), (floats, str(path)))]
+    known = [{key: value for key, value in (each or {}).items() if key not in _PLACES} for each in said]
+    if known[0] != known[1]:
+        raise TrainingError(f"{path} was trained otherwise than the run that {int8.name} was exported from")
+    _check_unheard(_told(floats, str(path)), path, fold)
 
 
 def _shape(embedder: Embedder) -> object:
@@ -133,11 +150,9 @@ def _excluded(provenance: Mapping[str, Any]) -> set[str] | None:
 
 def _hearing(provenance: Mapping[str, Any], folds: Sequence[int]) -> str:
     """Sound that this project synthesised holds no clip; what a distillation does not exclude it may have heard."""
-    if provenance.get("data_licence") == SYNTHESISED:
-        return CLEAN
     excluded = _excluded(provenance)
     if excluded is None:
-        return UNKNOWN
+        return CLEAN if provenance.get("data_licence") == SYNTHESISED else UNKNOWN
     return CLEAN if excluded >= {f"fold-{fold}" for fold in folds} else HEARD
 
 

@@ -2,7 +2,7 @@
 
 The head is one dense layer with a sigmoid, which `training.distill` fits to a teacher's scores. It stays float32 in
 every recipe: its input is the embedding as the SDK gives it, and it is a thousandth of the network's work. A run says
-in its `tags.json` how well each tag agreed with the teacher on sound that neither had heard in training, and which
+in its `tags.json` how well each tag agreed with the teacher on sound that the student had not heard, and which
 ones are good enough to be shown; only those are exported.
 """
 
@@ -34,7 +34,7 @@ class Tags:
 
     names: n, for people. kernel: float32 [d, n]. bias: float32 [n].
     source: whose tags they are, such as "YAMNet, AudioSet display names".
-    agreement: n times what was measured of a tag, such as {"average_precision": 0.93, "positives": 120}.
+    agreement: n times what was measured of a tag, such as {"average_precision": 0.93, "windows": 120}.
     """
 
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ def of_run(run: Path, embedding_size: int) -> Tags | None:
     Reads the head in RUN/weights.npz and RUN/tags.json:
 
         {"source": "YAMNet ...", "names": [every class], "selected": [those to export],
-         "agreement": {name: {"positives": 120, "average_precision": 0.93, ...}}}
+         "agreement": {name: {"windows": 120, "average_precision": 0.93, ...}}}
 
     Raises ExportError, naming the file, for what is not so.
     """

@@ -244,8 +244,9 @@ class Network:
     def scores(self, embedding: NDArray[np.float32]) -> Array:
         """Of a file with tags, their scores: float32 [embedding_size] in, [n] out, 0 to 1."""
         with self._lock:
-            scores: Array = self._call("tags")([embedding[None]], ["embedding"], ["scores"])[0][0]
-            return scores
+            made = self._call("tags")([embedding[None]], ["embedding"], ["scores"])[0][0]
+        scores: Array = np.clip(np.nan_to_num(made), 0.0, 1.0)  # whatever the graph of an untrusted file may give
+        return scores
 
     def dequantize(self, values: Array) -> NDArray[np.float32]:
         """Float32 values of an output."""

@@ -4,7 +4,7 @@ A file names them in its `l3edge.json`, under `tags`, in the order of the scores
 
     names       list of str, for people, such as AudioSet's "Dog"; unique
     source      str, whose tags they are, and who taught them
-    agreement   a table for each name, what was measured of it, such as {"average_precision": 0.93, "positives": 120}
+    agreement   a table for each name, what was measured of it, such as {"average_precision": 0.93, "windows": 120}
 """
 
 from __future__ import annotations

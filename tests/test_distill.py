@@ -132,7 +132,7 @@ def test_columns_of_a_clip_are_those_of_its_windows(name: str) -> None:
     cut = np.stack([clip[:, i * hop : i * hop + spec.window] for i in range(windows)], 1).reshape(-1, spec.window)
     alone = audio(correspondence.features(cut, spec)).numpy().reshape(made.shape)
     assert alone.std() > 0.01
-    np.testing.assert_allclose(made, alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made, alone, rtol=0, atol=1e-5 * alone.max())  # of float models, as in the contract
 
 
 def test_learns_and_is_a_run_like_any_other(

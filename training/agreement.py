@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .mixing import MIXED
+
 if TYPE_CHECKING:
     from .lessons import Lessons
 
@@ -55,7 +57,7 @@ def measure(truth: NDArray[np.float32], scores: NDArray[np.float32], group: NDAr
     return found
 
 
-class Heard(NamedTuple):
+class Unheard(NamedTuple):
     """Clips that a student never heard, and its scores for their windows."""
 
     lessons: Lessons
@@ -63,10 +65,14 @@ class Heard(NamedTuple):
     scores: NDArray[np.float32]  # [clips, k, classes]
 
 
-def of_heard(heard: Sequence[Heard]) -> dict[int, Agreement]:
-    """On the windows of all of these."""
+def of_unheard(unheard: Sequence[Unheard]) -> dict[int, Agreement]:
+    """On the windows of all of these but clips that are labelled as mixed: such a clip has sound of other recordings
+    than the one it is grouped by, which are not counted, and which a rotation may have heard elsewhere.
+    """
     truth, scores, groups = [], [], []
-    for lessons, clips, said in heard:
+    for lessons, clips, said in unheard:
+        alone = np.array([MIXED not in lessons.records[i]["labels"] for i in clips], bool)
+        clips, said = clips[alone], said[alone]
         inside = lessons.inside[clips]
         truth.append(lessons.outputs["scores"][clips][inside].astype(np.float32))
         scores.append(said[inside])

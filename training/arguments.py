@@ -126,7 +126,8 @@ def opened(args: argparse.Namespace) -> tuple[Spec, shards.Data]:
 def document(args: argparse.Namespace, data: shards.Data, found: Devices) -> dict[str, Any]:
     """What a run keeps as arguments.json."""
     return {
-        "arguments": {name: str(v) if isinstance(v, Path) else v for name, v in sorted(vars(args).items())},
+        # As JSON gives them back: tuples as lists, paths as text.
+        "arguments": json.loads(json.dumps(dict(sorted(vars(args).items())), default=str)),
         "data": {
             "path": str(args.data.resolve()),
             "sha256": data.digest,

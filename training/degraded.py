@@ -18,6 +18,7 @@ from .backend import tf
 # Shares of the clips that are touched so, and how far; a third is heard as it is.
 TOUCHED = 2 / 3
 QUIETER, LEVELS = 0.7, (-40.0, 6.0)  # dB
+FAINTEST = -50.0  # dB of full scale, of a clip's loudest moment: it is made no quieter than that
 TILTED, TILT = 0.5, 12.0  # dB, at most, from one end of the spectrum to the other
 RIPPLE, BUMPS = 4.0, 6  # dB, standard deviation, at so many frequencies
 LIMITED, LOW, HIGH = 0.25, (100.0, 500.0), (2500.0, 6000.0)  # Hz: the edges of a narrow band
@@ -31,6 +32,7 @@ class Bands(NamedTuple):
     center: Any  # Hz, float32 [bins]
     noise: Any  # its mean value for white noise of power 1, float32 [bins]
     spread: Any  # standard deviation of the same, over its mean
+    full: float  # the largest value that a tone of full scale gives
 
 
 def bands(front: LogMel) -> Bands:
@@ -43,7 +45,8 @@ def bands(front: LogMel) -> Bands:
     mean = math.sqrt(math.pi / 4) * width
     deviation = np.sqrt((1 - math.pi / 4) * (matrix**2).sum(axis=0))
     values = (hertz @ matrix / width, power * mean, deviation / mean)
-    return Bands(*(np.asarray(value, np.float32) for value in values))
+    full = float(window(front).sum()) / 2 * float(matrix.max())
+    return Bands(*(np.asarray(value, np.float32) for value in values), full)
 
 
 def _uniform(seed: Any, number: int, shape: list[Any], limits: tuple[float, float]) -> Any:
@@ -74,9 +77,12 @@ def heard(log_mel: Any, seed: Any, front: LogMel, of: Bands) -> Any:
     high = _uniform(seed, 7, [b, 1], HIGH)
     outside = tf.maximum(tf.math.log(low / of.center), tf.math.log(of.center / high)) / math.log(2)  # octaves
     limit = chosen(5, LIMITED, -STOPPED * tf.clip_by_value(2 * outside, 0.0, 1.0))
+    magnitude = tf.maximum(tf.exp(log_mel) - front.offset, 0.0)
+    # What is quiet already is not made so quiet that nothing is left to be heard.
+    loudest = 20 / math.log(10) * tf.math.log(tf.reduce_max(magnitude, [1, 2])[:, None] / of.full + 1e-9)
+    level = tf.maximum(level, tf.minimum(FAINTEST - loudest, 0.0))
     decibels = level + curve + limit  # [b, bins]
 
-    magnitude = tf.maximum(tf.exp(log_mel) - front.offset, 0.0)
     ratio = _uniform(seed, 9, [b, 1], RATIOS)
     pink = _uniform(seed, 10, [b, 1], (0.0, 1.0))  # 0: white; 1: pink
     shape = of.noise * (of.center / 1000.0) ** (-0.5 * pink)  # [b, bins]

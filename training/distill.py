@@ -121,6 +121,8 @@ def _go_on(
         split: lessons_.prepare(data, split, teacher, hop, args.cache).for_windows(spec.window) for split in splits
     }
     clips = _clips(heard, args.exclude)
+    if args.crop and args.crop > heard["train"].inside.shape[1]:
+        raise TrainingError(f"--crop {args.crop}: a clip has {heard['train'].inside.shape[1]} windows of the teacher's")
     stop = Stop()
     tf_keras.utils.set_random_seed(args.seed)
     aims = None
@@ -141,6 +143,7 @@ def _go_on(
         student.restore(manager.latest_checkpoint)
         print(f"continuing at step {student.step} of {args.steps}", file=sys.stderr)
     elif args.init:
+        _check_unheard(args)
         artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
     if args.focus:
         clips["train"] = heard["train"].repeated(clips["train"], *args.focus)
@@ -148,6 +151,13 @@ def _go_on(
     if status is None:
         _finish(args, student, heard, clips, teacher)
     return status or 0
+
+
+def _check_unheard(args: argparse.Namespace) -> None:
+    """TrainingError where the tower to begin with may have heard, in a distillation, what this run is not to hear."""
+    begun = artifacts.read_json(artifacts.locate(args.init)[0] / "arguments.json")["arguments"]
+    if heard := sorted(set(args.exclude) - set(begun.get("exclude", args.exclude))):
+        raise TrainingError(f"--init {args.init} has heard clips of {', '.join(heard)}, which are to be left out")
 
 
 def _clips(heard: dict[str, Lessons], excluded: list[str]) -> dict[str, NDArray[np.int64]]:
@@ -225,7 +235,7 @@ def _finish(
     artifacts.write_history(args.run, f"{student.spec.name}, taught by {teacher.name}", student.history, curves)
     if student.weights["scores"] and teacher.names:
         held_out = [(heard[split], clips[split]) for split in ("validation", "test")]
-        made = agreement.of_heard([agreement.Heard(*each, student.scores(*each)) for each in held_out])
+        made = agreement.of_unheard([agreement.Unheard(*each, student.scores(*each)) for each in held_out])
         artifacts.write_json(
             args.run / "tags.json", agreement.document(teachers.source_of_names(teacher), teacher.names, made)
         )

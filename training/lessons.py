@@ -50,7 +50,7 @@ from .teachers import Teacher
 
 DEFAULT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l3edge" / "lessons"
 PEAK = 0.5  # of full scale
-MOST_GAIN = 200.0  # 46 dB: what is quieter is left to be silence
+FAINTEST = 0.006  # of full scale, -44 dB: a clip with a lower peak is heard as it is, which is silence
 _BLOCK = 64  # clips between two notes of how many are done
 
 
@@ -122,7 +122,7 @@ def prepare(data: Data, split: str, teacher: Teacher, hop: int, cache: Path = DE
         raise TrainingError(f"the {split} split of {data.directory} has no clip of {window / rate:g} s or more")
     length = len(first[1])
     runtime = engine.find("litert")
-    said = [data.digest, split, teacher.identity, hop, length, PEAK, MOST_GAIN]
+    said = [data.digest, split, teacher.identity, hop, length, PEAK, FAINTEST]
     said += [runtime.name, runtime.version, engine.cpu_kind()]
     folder = cache / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,8 @@ def _compute(data: Data, split: str, teacher: Teacher, folder: Path, shapes: _Sh
                 arrays["audio"][done] = filled
                 arrays["inside"][done] = np.arange(windows) * hop + window <= len(samples)
                 sound = filled.astype(np.float32) / np.float32(32768)
-                sound *= np.float32(min(MOST_GAIN, PEAK / max(float(np.abs(sound).max()), 1e-9)))
+                peak = float(np.abs(sound).max())
+                sound *= np.float32(PEAK / peak if peak >= FAINTEST else 1.0)
                 if own != rate:
                     sound = resample(sound, rate, own)[:heard]
                     sound = np.pad(sound, (0, heard - len(sound)))

@@ -6,7 +6,7 @@ clip with sound of fold 2 has the label fold-2, and none with another fold's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from l3edge.audio import resample
 
 from . import degrade
-from .plan import SPLITS
 from .pool import Sound
 from .recordings import fold_of
 
 SAMPLE_RATE = 16_000  # Hz
 
+MIXED = "mixed"  # label of a clip with sound of several recordings
 _MIXED = (0.5, 0.35, 0.15)  # shares of clips with 0, 1, 2 other recordings
 _RELATIVE = (-15.0, 10.0)  # dB, of another recording to the main one
 _SPEED = (0.8, 1.25)
@@ -71,6 +71,8 @@ def draw(pool: dict[str, Sound], shares: dict[str, float], clips: int, length: i
                 fold = fold or fold_of(pool[other].item.labels)
         if fold and fold not in labels:
             labels = (*labels, fold)
+        if len(parts) > 1:
+            labels = (*labels, MIXED)
         if steps[0][0] == "silence":
             labels, parts = ("silence",), []
         yield Clip(number, item.split, item.group, labels, tuple(parts), steps)
@@ -91,7 +93,7 @@ def _main(pool: dict[str, Sound], shares: dict[str, float], clips: int, length: 
     for name, sound in pool.items():
         if len(sound.samples):
             entries.setdefault(_source(name), []).extend([name] * max(1, len(sound.samples) // length))
-    rng = np.random.default_rng([seed, clips, len(pool)])
+    rng = np.random.default_rng([seed, clips])
     names = sorted(entries)
     weights = np.array([shares[name] for name in names])
     edges = np.rint(np.cumsum(weights) / weights.sum() * clips).astype(int)
@@ -156,11 +158,6 @@ def _cut(recording: NDArray[np.int16], part: Part, length: int) -> NDArray[np.fl
         return np.roll(np.resize(sound, length), round(part.at * room))
     before = round(part.at * room)
     return np.pad(sound, (before, room - before))
-
-
-def by_split(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    """The clips of each split, in order."""
-    return {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
 
 
 def described(clip: Clip) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from .synthesize import kind_of, synthesize_audio
 BUILT_IN = {"esc10": 0.4, "synthesiser": 0.15, "espeak": 0.1, "fsdd": 0.05, "librosa": 0.1, "fluidsynth": 0.2}
 OWN = 0.2  # share of each SOURCE of the user's
 DATA = ESC10.parent  # where published sets are looked for
-_NON_COMMERCIAL = re.compile(r"non-?commercial|by[- ]nc", re.IGNORECASE)
+_NON_COMMERCIAL = re.compile(r"non[- ]?commercial|by[- ]nc", re.IGNORECASE)
 FOLDS = (1, 2, 3)  # of ESC-10; nothing in this project was tried or chosen on 4 and 5
 
 _MOST = {"synthesiser": 1000, "espeak": 400, "fluidsynth": 300}  # that are rendered; clips differ by what is done
@@ -148,11 +148,12 @@ def _esc10(folder: Path) -> list[Item]:
 
 
 def _librosa(folder: Path) -> list[Item]:
-    # What may not be used commercially is left out: a model that learned from it could not be given away freely.
+    # What may not be used commercially is left out, and what does not say: a model that learned from it could not be
+    # given away freely.
     return [
         _item(f"librosa/{path.stem}", str(path), ("librosa",))
         for path in sorted(folder.glob("*.ogg"))
-        if not _NON_COMMERCIAL.search(_text_beside(path))
+        if (text := _text_beside(path)) and not _NON_COMMERCIAL.search(text)
     ]
 
 

@@ -20,7 +20,7 @@ from l3edge import frontend
 
 from . import agreement, artifacts, network, shards, teachers
 from . import lessons as lessons_
-from .agreement import Heard
+from .agreement import Unheard
 from .artifacts import Run
 from .backend import tf
 from .cli import HelpFormatter, TrainingError, positive_int, run
@@ -31,6 +31,7 @@ from .tf_ops import TF_OPS
 
 SPLITS = ("train", "validation", "test")
 _BATCH = 16  # clips
+_OF_EACH = ("run", "data", "exclude", "cache", "init", "evaluate_every", "checkpoint_every")
 
 
 def scores(student: Run, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -49,7 +50,7 @@ def scores(student: Run, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[
     return np.concatenate(parts)
 
 
-def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[Heard], tuple[str, ...], str]:
+def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[Unheard], tuple[str, ...], str]:
     """What a run's windows have, by its teacher and by itself; the names of the classes, and whose they are.
 
     own: the validation and test clips that it was allowed to hear; else, of all splits, those that it was not.
@@ -58,7 +59,7 @@ def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[He
     if "scores" not in student.metrics.get("test", {}):
         raise TrainingError(f"{student.directory} has learned no scores: it is no run of training.distill with tags")
     teacher = teachers.asked_for(options)
-    data, hop = shards.open_data(student.data), round(options["teacher_hop"] * teacher.sample_rate)
+    data, hop = shards.open_data(student.data), round(options["teacher_hop"] * student.spec.sample_rate)
     found = []
     for split in SPLITS[1:] if own else SPLITS:
         lessons = lessons_.prepare(data, split, teacher, hop, cache).for_windows(student.spec.window)
@@ -66,8 +67,14 @@ def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[He
         clips = allowed if own else np.setdiff1d(np.arange(len(lessons.records)), allowed)
         clips = clips[spread(len(clips), at_most)]
         if len(clips):
-            found.append(Heard(lessons, clips, scores(student, lessons, clips)))
+            found.append(Unheard(lessons, clips, scores(student, lessons, clips)))
     return found, teacher.names, teachers.source_of_names(teacher)
+
+
+def _making(student: Run) -> dict[str, object]:
+    """What a run has in common with its rotations."""
+    own = {key: value for key, value in student.arguments["arguments"].items() if key not in _OF_EACH}
+    return {**own, "data": student.arguments["data"]["sha256"], "teacher": student.arguments["teacher"]["sha256"]}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,13 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write, print a table."""
     arguments = parser().parse_args(argv)
     runs = [artifacts.load_run(path) for path in (arguments.run, *arguments.rotations)]
-    heard: list[Heard] = []
+    heard: list[Unheard] = []
     for number, student in enumerate(tqdm(runs, desc="asking about what was not heard", unit=" runs", disable=None)):
         if number and not student.excluded:
             raise TrainingError(f"{student.directory} was allowed to hear all clips: it is no rotation")
+        if differing := sorted(name for name, value in _making(student).items() if value != _making(runs[0])[name]):
+            raise TrainingError(
+                f"{student.directory} was made otherwise than {runs[0].directory}: {', '.join(differing)}; a rotation "
+                "differs by --exclude alone"
+            )
         found, names, source = unheard(student, number == 0, arguments.clips, arguments.cache)
         heard += found
-    made = agreement.of_heard(heard)
+    made = agreement.of_unheard(heard)
     artifacts.write_json(arguments.run / "tags.json", agreement.document(source, names, made))
     good = agreement.selected(made, names)
     print("| tag | windows | recordings | average precision | precision | recall |\n|---|---:|---:|---:|---:|---:|")

@@ -46,9 +46,11 @@ train() {
 }
 # One core for each of two rows is faster than two cores for one: much of a step runs on one.
 export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+trap 'jobs -p | xargs -r kill' EXIT
 for row in "${chosen[@]}"; do
   while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
   train "$row" &
 done
-wait
+while [ "$(jobs -rp | wc -l)" -gt 0 ]; do wait -n; done
+trap - EXIT
 "$python" -m benchmarks.accuracy "${chosen[@]}" --rotations "$work" --judge 3 --json "$work/search.json"
