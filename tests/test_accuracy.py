@@ -322,7 +322,7 @@ def test_labels_of_the_front_do_not_overlap() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["edge-m", "--write"], "leave out models"),
+        (["edge-m", "--write"], "leave out what narrows it"),
         (["edge-m", "--json", "nowhere/f.json"], "no such directory"),
         (["edge-m", "--rotations", "nowhere"], "no such directory of rotations"),
         (["nothing"], "no model and no dataset"),

@@ -52,6 +52,8 @@ def make_data(folder: Path) -> Path:
                 write(data / "esc10" / label / name, tone(hz, 1 + number / 2))
     for number in range(4):
         write(data / "librosa" / f"music-{number}.ogg", tone(OTHERS, 7, 44_100), 44_100)
+        (data / "librosa" / f"music-{number}.txt").write_text("by somebody\nCC BY 4.0\n")
+    write(data / "librosa" / "unsaid.ogg", tone(OTHERS, 7))
     write(data / "librosa" / "unfree.hq.ogg", tone(OTHERS, 7))
     (data / "librosa" / "unfree.txt").write_text("by somebody\nCC BY-NC 3.0: https://creativecommons.org/...\n")
     for speaker in ("ann", "bob"):
@@ -243,7 +245,7 @@ def test_goes_on_after(by: signal.Signals, made: Path, folder: Path, tmp_path: P
     """Ended when some clips are made, it has no statistics.json; the same command makes what was missing."""
     out = tmp_path / "corpus"
     process = subprocess.Popen(
-        [sys.executable, "-m", "training.corpus", *command(folder, out, "--jobs", "2")],
+        [sys.executable, "-m", "training.corpus", *command(folder, out, "--jobs", "1")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -158,7 +158,7 @@ def _librosa(folder: Path) -> list[Item]:
 
 
 def _text_beside(path: Path) -> str:
-    text = path.with_name(f"{path.name.removesuffix('.hq.ogg')}.txt")
+    text = path.with_name(f"{path.stem.removesuffix('.hq')}.txt")
     return text.read_text(encoding="utf-8", errors="replace") if text.is_file() else ""
 
 
