@@ -23,7 +23,7 @@ TILTED, TILT = 0.5, 12.0  # dB, at most, from one end of the spectrum to the oth
 RIPPLE, BUMPS = 4.0, 6  # dB, standard deviation, at so many frequencies
 LIMITED, LOW, HIGH = 0.25, (100.0, 500.0), (2500.0, 6000.0)  # Hz: the edges of a narrow band
 STOPPED = 50.0  # dB that the band's edges take away
-NOISY, RATIOS = 0.4, (5.0, 40.0)  # dB, from the clip's mean power to that of the noise
+NOISY, RATIOS = 0.6, (3.0, 35.0)  # dB, from the clip's mean power to that of the noise
 
 
 class Bands(NamedTuple):
