@@ -73,3 +73,14 @@ def positive_float(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def held_out_share(text: str) -> float:
+    """argparse type: the share of each held-out split, from 0 to less than a half."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 0.5:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to less than 0.5, got {text!r}")
+    return value

@@ -36,7 +36,7 @@ from . import (
     workers,
 )
 from .children import Decoded
-from .cli import HelpFormatter, TrainingError, positive_float, positive_int, run
+from .cli import HelpFormatter, TrainingError, held_out_share, positive_float, positive_int, run
 from .manifest import Item
 from .mixing import SAMPLE_RATE, Clip
 from .plan import Shard
@@ -90,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         f"{recordings.OWN:g} for each SOURCE, whose NAME is that of its folder",
     )
     parser.add_argument(
-        "--held-out", type=_held_out, default=0.1, metavar="SHARE", help="of recordings, in validation and in test each"
+        "--held-out",
+        type=held_out_share,
+        default=0.1,
+        metavar="SHARE",
+        help="of recordings, in validation and in test each",
     )
     parser.add_argument("--clips-per-shard", type=positive_int, default=64, metavar="N", help="clips in a file")
     parser.add_argument(
@@ -119,16 +123,6 @@ def _share(text: str) -> tuple[str, float]:
     if not name or not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected NAME=WEIGHT with a weight of at least 0, got {text!r}")
     return name, value
-
-
-def _held_out(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 0.5:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to less than 0.5, got {text!r}")
-    return value
 
 
 def _shares(args: argparse.Namespace) -> dict[str, float]:

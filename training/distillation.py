@@ -15,6 +15,7 @@ Losses, each with a weight (those on videos: `training.seeing`):
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from typing import Any
@@ -232,6 +233,7 @@ def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[
     )
 
 
+@functools.lru_cache(2)  # every clip of a step asks for its pass, and a step may lie in two
 def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of the clips in a pass: a function of its arguments, so that a run goes on anywhere."""
     return np.random.default_rng([seed, epoch]).permutation(count)

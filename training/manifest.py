@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from . import splits, tables
 from .audioset import SUBSETS, Clips, Ontology, read_segments, wanted
-from .cli import TrainingError
+from .cli import TrainingError, held_out_share
 from .folders import Kinds, video_files
 
 
@@ -224,22 +224,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--held-out",
-        type=_share,
+        type=held_out_share,
         default=0.1,
         metavar="SHARE",
         help="of the source videos, in each of validation and test, where the manifest does not say",
     )
     parser.add_argument("--missing-ok", action="store_true", help="leave out files of a manifest that are missing")
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 0.5:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to less than 0.5, got {text!r}")
-    return value
 
 
 def from_arguments(args: argparse.Namespace) -> list[Item]:

@@ -27,9 +27,9 @@ from .cli import HelpFormatter, TrainingError, positive_int, run
 from .distillation import embeddings_of
 from .input import spread
 from .lessons import Lessons
+from .plan import SPLITS
 from .tf_ops import TF_OPS
 
-SPLITS = ("train", "validation", "test")
 _BATCH = 16  # clips
 _OF_EACH = ("run", "data", "exclude", "cache", "init", "evaluate_every", "checkpoint_every")
 
