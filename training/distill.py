@@ -235,7 +235,9 @@ def _finish(
     artifacts.write_history(args.run, f"{student.spec.name}, taught by {teacher.name}", student.history, curves)
     if student.weights["scores"] and teacher.names:
         held_out = [(heard[split], clips[split]) for split in ("validation", "test")]
-        made = agreement.of_unheard([agreement.Unheard(*each, student.scores(*each)) for each in held_out])
+        made = agreement.of_unheard(
+            [agreement.Unheard(*each, distillation.scores(student.model, student.spec, *each)) for each in held_out]
+        )
         artifacts.write_json(
             args.run / "tags.json", agreement.document(teachers.source_of_names(teacher), teacher.names, made)
         )

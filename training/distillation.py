@@ -36,6 +36,7 @@ from .targets import Target
 from .tf_ops import TF_OPS
 
 LOSSES = ("embedding", "scores", "relational")
+_BATCH = 16  # clips that are scored at a time
 _SEEN = 100  # what tells the random numbers for videos' sound from those for clips
 
 
@@ -199,15 +200,6 @@ class Distiller:
                 sums[name] += float(value) * len(own)
         return {name: sums[name] / len(clips) for name in LOSSES if self.weights[name]}
 
-    def scores(self, lessons: Lessons, clips: NDArray[np.int64], batch: int = 16) -> NDArray[np.float32]:
-        """The student's scores for the windows of clips, float32 [clips, k, classes]."""
-        head = self.model.get_layer("tags").get_layer("dense")
-        made = []
-        for begin in range(0, len(clips), batch):
-            embeddings = self._evaluate(*_arrays(lessons, clips[begin : begin + batch]))[1]
-            made.append(tf.sigmoid(head(embeddings)).numpy())
-        return np.concatenate(made)
-
     def record(self, rate: float, validation: dict[str, float | None]) -> dict[str, float | None]:
         """Close a row of the history."""
         steps = self.step - (int(self.history[-1]["step"] or 0) if self.history else 0)
@@ -231,6 +223,21 @@ def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[
         lessons.inside[clips],
         {kind: values[clips] for kind, values in lessons.outputs.items()},
     )
+
+
+def scores(model: tf_keras.Model, spec: Spec, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The scores of a `network.student_model` for all windows of clips as they are, float32 [clips, k, classes]."""
+    columns = network.columns_tower(model.get_layer("audio"))
+    head = model.get_layer("tags").get_layer("dense")
+
+    @tf.function(reduce_retracing=True)
+    def batch(sound: Any) -> Any:
+        x = frontend.features(_full_scale(sound), spec.front_end, TF_OPS)
+        made = columns(x[..., None], training=False)
+        return tf.sigmoid(head(embeddings_of(made, spec, lessons.inside.shape[1], lessons.hop)))
+
+    parts = [batch(lessons.audio[clips[i : i + _BATCH]]).numpy() for i in range(0, len(clips), _BATCH)]
+    return np.concatenate(parts)
 
 
 @functools.lru_cache(2)  # every clip of a step asks for its pass, and a step may lie in two

@@ -13,41 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from l3edge import frontend
-
-from . import agreement, artifacts, network, shards, teachers
+from . import agreement, artifacts, shards, teachers
 from . import lessons as lessons_
 from .agreement import Unheard
 from .artifacts import Run
-from .backend import tf
 from .cli import HelpFormatter, TrainingError, positive_int, run
-from .distillation import embeddings_of
+from .distillation import scores
 from .input import spread
-from .lessons import Lessons
 from .plan import SPLITS
-from .tf_ops import TF_OPS
 
-_BATCH = 16  # clips
 _OF_EACH = ("run", "data", "exclude", "cache", "init", "evaluate_every", "checkpoint_every")
-
-
-def scores(student: Run, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
-    """A finished student's scores for all windows of clips, float32 [clips, k, classes]."""
-    spec = student.spec
-    columns = network.columns_tower(student.audio_tower)
-    head = student.model.get_layer("tags").get_layer("dense")
-
-    @tf.function(reduce_retracing=True)
-    def batch(sound: object) -> object:
-        x = frontend.features(tf.cast(sound, tf.float32) / 32768.0, spec.front_end, TF_OPS)
-        made = columns(x[..., None], training=False)
-        return tf.sigmoid(head(embeddings_of(made, spec, lessons.inside.shape[1], lessons.hop)))
-
-    parts = [batch(lessons.audio[clips[i : i + _BATCH]]).numpy() for i in range(0, len(clips), _BATCH)]
-    return np.concatenate(parts)
 
 
 def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[Unheard], tuple[str, ...], str]:
@@ -67,7 +44,7 @@ def unheard(student: Run, own: bool, at_most: int, cache: Path) -> tuple[list[Un
         clips = allowed if own else np.setdiff1d(np.arange(len(lessons.records)), allowed)
         clips = clips[spread(len(clips), at_most)]
         if len(clips):
-            found.append(Unheard(lessons, clips, scores(student, lessons, clips)))
+            found.append(Unheard(lessons, clips, scores(student.model, student.spec, lessons, clips)))
     return found, teacher.names, teachers.source_of_names(teacher)
 
 
