@@ -87,6 +87,30 @@ def separable_stack(
     return tuple(blocks[:-1])
 
 
+def mobilenet_stack(filters: Sequence[int], time: int = 7) -> tuple[Layer, ...]:
+    """MobileNet's stack as YAMNet has it (Howard et al. 2017; Plakal & Ellis 2020), valid in time and with a stride of 8.
+
+    A strided 3x3 convolution of `filters[0]`, then a block of a depthwise and a 1x1 convolution for each other width.
+    From the second block on, one that is wider than that before it halves what it looks at: time and frequency twice,
+    then frequency alone, by a pool in place of the stride. Only the first `time` blocks look at several columns, as
+    the receptive field must lie in a window: 75 frames with 7, 59 with 6.
+    """
+    first, *others = filters
+    rows: list[Layer] = [Conv(first, stride=(2, 2))]
+    channels, halvings = first, 0
+    for number, count in enumerate(others, 1):
+        halved = number > 1 and count > channels
+        halvings += halved
+        kernel = (3 if number <= time else 1, 3)
+        stride = (2, 2) if halved and halvings <= 2 else (1, 1)
+        rows.append(Conv(channels, kernel, stride, depthwise=True))
+        if halved and halvings > 2:
+            rows.append(Pool((1, 2), (1, 2)))
+        rows.append(Conv(count, (1, 1)))
+        channels = count
+    return tuple(rows)
+
+
 def extent(layer: Layer, axis: int = 0) -> int:
     """Columns (axis 0) or bins (axis 1) that one output of a layer reads."""
     if isinstance(layer, Pool):

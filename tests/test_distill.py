@@ -116,6 +116,7 @@ def same(one: Path, two: Path, *files: str) -> None:
         "strided:6-8-8-10,size=12",
         "separable:6-8-8-10,step=100",
         "separable:6-8-8-10,size=12,pool=mean",
+        "mobilenet:6-8-10-10-12-12-14-14-14-16,time=6,pool=mean",
     ],
 )
 def test_columns_of_a_clip_are_those_of_its_windows(name: str) -> None:

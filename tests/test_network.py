@@ -11,7 +11,7 @@ for module in ("tensorflow", "tf_keras"):
     pytest.importorskip(module, reason=f"training needs {module}, which a device does not have")
 
 from l3edge import frontend  # noqa: E402
-from l3edge.layers import Conv, Pool, separable_stack  # noqa: E402
+from l3edge.layers import Conv, Pool, mobilenet_stack, same_padding, separable_stack  # noqa: E402
 from l3edge.spec import PRESETS, ImageTower, LogMel, Spec  # noqa: E402
 from training import network  # noqa: E402
 from training.artifacts import load_weights, save_weights  # noqa: E402
@@ -20,6 +20,7 @@ from training.small import small  # noqa: E402
 from training.tf_ops import TF_OPS  # noqa: E402
 
 SEPARABLE = Spec("separable", (*separable_stack((4, 6, 8, 12, 16)), Pool((1, 2), (1, 2), "mean")))
+MOBILENET = Spec("mobilenet", mobilenet_stack((4, 6, 8, 8, 10, 10, 12)))
 
 # Trainable weights of audio tower, image tower and fusion together.
 TRAINABLE = {"edge-s": 620_866, "edge-m": 1_516_178, "edge-l": 3_892_306}
@@ -64,7 +65,7 @@ def _trained_looking(tower: object, seed: int) -> None:
             layer.set_weights([gamma, random.normal(size=n), random.normal(size=n), variance])
 
 
-@pytest.mark.parametrize("spec", [PRESETS["edge-s"], SEPARABLE], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [PRESETS["edge-s"], SEPARABLE, MOBILENET], ids=lambda spec: spec.name)
 def test_folded_is_the_tower(spec: Spec) -> None:
     tower = network.audio_tower(spec)
     _trained_looking(tower, 1)
@@ -81,13 +82,13 @@ def test_folded_is_the_tower(spec: Spec) -> None:
             kernel, bias = next(folded)
             assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
             assert kernel.shape[:2] == layer.kernel
-            side = layer.kernel[1] // 2
-            x = tf.pad(x, [[0, 0], [0, 0], [side, side], [0, 0]])
+            x = tf.pad(x, [[0, 0], [0, 0], same_padding(x.shape[2], layer, 1), [0, 0]])
+            strides = (1, *layer.stride, 1)
             if layer.depthwise:
                 assert kernel.shape[2:] == (layer.filters, 1)
-                x = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
+                x = tf.nn.depthwise_conv2d(x, kernel, strides, "VALID")
             else:
-                x = tf.nn.conv2d(x, kernel, 1, "VALID")
+                x = tf.nn.conv2d(x, kernel, strides, "VALID")
             x = tf.nn.relu(x + bias)
     embedding = tf.reduce_max(x, [1, 2])
     expected = tower(log_mel, training=False)

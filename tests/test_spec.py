@@ -8,7 +8,7 @@ import json
 import pytest
 
 from l3edge import ModelFileError, OptionError
-from l3edge.layers import Conv, Pool, l3_stack, separable_stack
+from l3edge.layers import Conv, Pool, l3_stack, mobilenet_stack, separable_stack
 from l3edge.spec import PRESETS, Decibel, LogMel, Spec, openl3_spec
 
 # parameters, multiply-accumulates a hop, a window
@@ -121,6 +121,24 @@ def test_a_separable_stack() -> None:
     # a hop is 8 frames of 64 bins
     assert two.macs_per_hop == 8 * 64 * 8 * 9 + 8 * 64 * 8 * 8 * 9 + 4 * 32 * 8 * 9
     assert one.macs_per_hop - two.macs_per_hop == 4 * 32 * 8 * 16
+
+
+def test_a_mobilenet_stack() -> None:
+    """YAMNet's rows, halved where they grow wider, and no more of them in time than a window holds."""
+    rows = mobilenet_stack((4, 8, 16, 16, 32, 32, 64, 64, 64, 128))
+    assert rows[:5] == (
+        Conv(4, stride=(2, 2)), Conv(4, depthwise=True), Conv(8, (1, 1)),
+        Conv(8, stride=(2, 2), depthwise=True), Conv(16, (1, 1)),
+    )  # fmt: skip
+    assert rows[11:15] == (Conv(32, depthwise=True), Pool((1, 2), (1, 2)), Conv(64, (1, 1)), Conv(64, depthwise=True))
+    assert rows[16] == Conv(64, (1, 3), depthwise=True)
+    deep = Spec("", rows)
+    assert (deep.receptive_field, deep.stride, deep.columns, deep.columns_per_hop) == (75, 8, 1, 1)
+    assert deep.shapes(8, step=True)[-1] == (1, 2, 128)
+    less = Spec("", mobilenet_stack((4, 8, 16, 16, 32, 32, 64, 64, 64, 128), time=6))
+    assert (less.receptive_field, less.columns, less.samples_seen) == (59, 3, deep.samples_seen)
+    # a hop is 8 frames of 64 bins: 4 x 32 positions of the first two rows
+    assert Spec("", rows[:3]).macs_per_hop == 4 * 32 * 4 * (9 + 9 + 8)
 
 
 def test_finer_frames_align_too() -> None:

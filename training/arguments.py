@@ -12,7 +12,7 @@ from typing import Any
 
 from l3edge.spec import PRESETS, Spec
 
-from . import artifacts, devices, shards
+from . import artifacts, devices, shards, students
 from .cli import HelpFormatter, TrainingError, positive_float, positive_int
 from .devices import Devices
 from .locks import LOCK, locked
@@ -32,7 +32,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "The same command again continues a run that was stopped.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--preset", choices=list(PRESETS), default="edge-m", help="the model")
+    parser.add_argument(
+        "--preset",
+        type=_network,
+        default="edge-m",
+        help=f"the model: {', '.join(PRESETS)}, or a tower such as strided:32-64-128-256, as for training.distill",
+    )
     parser.add_argument("--small", action="store_true", help="its small version: narrow towers, small pictures")
     parser.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder written by prepare")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder for everything it makes")
@@ -110,9 +115,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def _network(name: str) -> str:
+    """argparse type: the name of a network."""
+    try:
+        students.student(name)
+    except TrainingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
+
+
 def opened(args: argparse.Namespace) -> tuple[Spec, shards.Data]:
     """The network and the data of a run. Raises TrainingError where they are of different sample rates."""
-    spec = small(PRESETS[args.preset]) if args.small else PRESETS[args.preset]
+    spec = students.student(args.preset)
+    spec = small(spec) if args.small else spec
     data = shards.open_data(args.data)
     rate = data.statistics["sample_rate"]
     if rate != spec.sample_rate:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from l3edge.spec import Spec
 
-from . import agreement, arguments, artifacts, devices, distillation, seeing, shards, students, teachers
+from . import agreement, arguments, artifacts, devices, distillation, inherit, seeing, shards, students, teachers
 from . import lessons as lessons_
 from .backend import tf, tf_keras
 from .cli import TrainingError, run
@@ -41,6 +41,7 @@ _CURVES = {
     "vision": ("vision", "divergence from what is seen, nats", None),
 }
 _VIDEOS_BATCH = 32
+_INHERITED = 256  # windows that the statistics of inherited layers are taken of
 
 
 def _teacher(args: argparse.Namespace, spec: Spec, weights: dict[str, float]) -> Teacher:
@@ -145,12 +146,24 @@ def _go_on(
     elif args.init:
         _check_unheard(args)
         artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
+    elif args.inherit:
+        _inherit(student, heard["train"], clips["train"], teacher, args.seed)
     if args.focus:
         clips["train"] = heard["train"].repeated(clips["train"], *args.focus)
     status = _train(student, heard, clips, args, manager, stop)
     if status is None:
         _finish(args, student, heard, clips, teacher)
     return status or 0
+
+
+def _inherit(
+    student: Distiller, lessons: Lessons, clips: NDArray[np.int64], teacher: Teacher, seed: int
+) -> None:
+    path = getattr(teacher, "path", None)
+    if path is None:
+        raise TrainingError(f"--inherit: {teacher.name} is no .tflite with weights to begin with, as yamnet is")
+    batch = batch_of(lessons, clips, seed, 0, _INHERITED, 1)
+    inherit.begin(student.model.get_layer("audio"), path, student.features(batch["audio"]))
 
 
 def _check_unheard(args: argparse.Namespace) -> None:

@@ -28,6 +28,8 @@ students (--student):
   separable:32-64-128-256,step=100,size=512,pool=mean
                                          frames every 100 samples, not 200; an embedding of 512 values; the mean over
                                          frequency, not the maximum
+  mobilenet:32-64-128-128-256-256-512,pool=mean
+                                         YAMNet's own form, which --inherit fills with its weights
 
 examples:
   python -m training.corpus --out corpus
@@ -84,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
         "--focus", metavar="LABEL=N", type=focus, help="take training clips with this label N times in each pass"
     )
     made.add_argument("--init", metavar="RUN", help="begin with the audio tower of another run, or of RUN@CLIPS")
+    made.add_argument(
+        "--inherit",
+        action="store_true",
+        help="begin with the teacher's own first convolutions, as many as the student has alike: of yamnet, a student "
+        "mobilenet:...",
+    )
     made.add_argument("--steps", type=positive_int, default=2000, help="batches to train on")
     made.add_argument("--batch", type=positive_int, default=16, help="clips in a step, each with all its windows")
     made.add_argument(
@@ -140,6 +148,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         made.error("--videos and --avc or --vision go together: where to look, and what for")
     if bool(args.vision) != bool(args.vision_teacher):
         made.error("--vision and --vision-teacher go together: how much, and whose pictures' classes")
+    if args.inherit and args.init:
+        made.error("--inherit and --init: a student begins with one or the other")
     if args.videos_batch == 1 and args.avc:
         made.error("--videos-batch must be at least 2: negatives of --avc are made within a batch")
     return args

@@ -117,6 +117,12 @@ class Distiller:
             x = degraded.heard(x, seed, self.spec.front_end, self._bands)
         return embeddings_of(self.columns(x[..., None], training=training), self.spec, windows, self.hop)
 
+    def features(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
+        """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
+        x = frontend.features(_full_scale(audio), self.spec.front_end, TF_OPS)
+        made: NDArray[np.float32] = x[:, : self.spec.frames_used, :, None].numpy()
+        return made
+
     def _losses(self, embeddings: Any, outputs: dict[str, Any], inside: Any) -> dict[str, Any]:
         """Each loss, unweighted; embeddings [b, k, d], outputs [b, k, ...], inside [b, k]."""
         share = tf.cast(inside, tf.float32)

@@ -5,6 +5,9 @@ pairs:32-64-128-256                     3x3 convolutions, two a block (Arandjelo
 strided:32-64-128-256                   as above, but the first block is one convolution with a stride of two
 separable:32-64-128-256                 the first block as above, in the others each 3x3 is a depthwise and a 1x1
                                         convolution (Howard et al. 2017)
+mobilenet:32-64-128-128-256-256-512     MobileNet's stack as YAMNet has it: a strided convolution, then a depthwise and a
+                                        1x1 one for each width; can begin with YAMNet's own weights (--inherit)
+...,time=6                              of mobilenet: so many blocks look at several columns (else 7)
 ...,step=100                            frames every 100 samples (6.25 ms) instead of 200
 ...,size=512                            a 1x1 convolution at the end, to an embedding of 512 values
 ...,pool=mean                           over frequency, instead of the maximum
@@ -16,13 +19,14 @@ from __future__ import annotations
 import dataclasses
 
 from l3edge.errors import OptionError
-from l3edge.layers import Conv, Layer, Pool, l3_stack, separable_stack, shapes, strided_stack
+from l3edge.layers import Conv, Layer, Pool, l3_stack, mobilenet_stack, separable_stack, shapes, strided_stack
 from l3edge.spec import PRESETS, Spec
 
 from .cli import TrainingError
 
-BLOCKS = {"pairs": l3_stack, "strided": strided_stack, "separable": separable_stack}
-_KINDS = {"step": int, "size": int, "dense": int, "pool": str}
+BLOCKS = {"pairs": l3_stack, "strided": strided_stack, "separable": separable_stack, "mobilenet": mobilenet_stack}
+_OF_BLOCK = {"dense": "separable", "time": "mobilenet"}  # options of one kind of block alone
+_KINDS = {"step": int, "size": int, "dense": int, "time": int, "pool": str}
 
 
 def student(name: str) -> Spec:
@@ -34,10 +38,10 @@ def student(name: str) -> Spec:
     try:
         filters = tuple(int(width) for width in widths.split("-"))
         said = {key: _KINDS[key](value) for key, value in (option.split("=") for option in options)}
-        if block not in BLOCKS or (block != "separable" and "dense" in said):
+        own = {key: int(said[key]) for key in _OF_BLOCK if key in said}
+        if block not in BLOCKS or any(_OF_BLOCK[key] != block for key in own):
             raise KeyError(block)
-        of_separable = {"dense": int(said["dense"])} if "dense" in said else {}
-        rows: tuple[Layer, ...] = BLOCKS[block](filters, **of_separable)
+        rows: tuple[Layer, ...] = BLOCKS[block](filters, **own)
         front = dataclasses.replace(PRESETS["edge-m"].front_end, frame_step=int(said.get("step", 200)))
         if "size" in said:
             rows += (Conv(int(said["size"]), (1, 1)),)

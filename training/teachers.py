@@ -92,6 +92,7 @@ class TfliteTeacher:
         for kind, index in tensors.items():
             if not 0 <= index < len(graph.tensors) or graph.tensors[index].dtype not in ("float32", "int8", "uint8"):
                 raise TrainingError(f"{path} has no float32 or 8-bit tensor {index} for --{kind}-tensor")
+        self.path = path
         self.name, self.sample_rate, self.window = path.stem, sample_rate, entry.shape[-1]
         self._shape, self._threads = entry.shape, threads
         self._order = {kind: tensors[kind] for kind in KINDS if kind in tensors}
