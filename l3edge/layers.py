@@ -88,7 +88,7 @@ def separable_stack(
 
 
 def mobilenet_stack(filters: Sequence[int], time: int = 7) -> tuple[Layer, ...]:
-    """MobileNet's stack as YAMNet has it (Howard et al. 2017; Plakal & Ellis 2020), valid in time and with a stride of 8.
+    """MobileNet's stack as YAMNet has it (Howard et al. 2017; Plakal & Ellis 2020), valid in time, with a stride of 8.
 
     A strided 3x3 convolution of `filters[0]`, then a block of a depthwise and a 1x1 convolution for each other width.
     From the second block on, one that is wider than that before it halves what it looks at: time and frequency twice,

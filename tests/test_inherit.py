@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from training import inherit, network, students, teachers  # noqa: E402
 from training.backend import tf, tf_keras  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 
+CONVOLUTIONS = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)
 STUDENT = "mobilenet:6-8-10-10-12,pool=mean"
 
 
@@ -25,7 +27,7 @@ def _teacher(path: Path, name: str) -> tf_keras.Model:
     model = tf_keras.Model(inputs, network.stack(inputs, spec.layers, folded=True))
     random = np.random.default_rng(0)
     for layer in model.layers:
-        if isinstance(layer, (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D)):
+        if isinstance(layer, CONVOLUTIONS):
             kernel, bias = layer.get_weights()
             layer.set_weights([kernel, random.normal(0, 0.3, bias.shape)])
     path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
@@ -40,7 +42,7 @@ def _features(name: str, count: int = 8) -> np.ndarray:
 def test_a_tower_computes_what_its_teacher_does(tmp_path: Path) -> None:
     model, features = _teacher(tmp_path / "t.tflite", STUDENT), _features(STUDENT)
     tower = network.audio_tower(students.student(STUDENT))
-    kernels = [layer for layer in tower.layers if isinstance(layer, (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D))]
+    kernels = [layer for layer in tower.layers if isinstance(layer, CONVOLUTIONS)]
     assert inherit.inherit(tower, inherit.convolutions(tmp_path / "t.tflite"), features) == len(kernels) == 9
     expected = model(features[:1]).numpy().max(axis=(1, 2))
     for training in (False, True):  # and in its first step: its statistics are those of the sound it hears
@@ -66,7 +68,7 @@ def test_as_much_is_inherited_as_is_alike(tmp_path: Path) -> None:
 
 def test_nothing_alike_is_refused(tmp_path: Path) -> None:
     _teacher(tmp_path / "t.tflite", STUDENT)
-    with pytest.raises(TrainingError, match="first convolution is another than that of t.tflite"):
+    with pytest.raises(TrainingError, match=r"first convolution is another than that of t\.tflite"):
         inherit.begin(network.audio_tower(students.student("pairs:4-4")), tmp_path / "t.tflite", _features("pairs:4-4"))
 
 
@@ -76,7 +78,7 @@ def test_yamnet_is_inherited_whole() -> None:
     weights = inherit.convolutions(teachers.YAMNET)
     widths = (32, 64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024)
     expected = [(3, 3, 1, 32)]
-    for before, width in zip(widths, widths[1:], strict=False):
+    for before, width in itertools.pairwise(widths):
         expected += [(3, 3, before, 1), (1, 1, before, width)]
     assert [each.kernel.shape for each in weights] == expected
     graph = flatbuffer.parse(teachers.YAMNET.read_bytes()).subgraphs[0]

@@ -156,9 +156,7 @@ def _go_on(
     return status or 0
 
 
-def _inherit(
-    student: Distiller, lessons: Lessons, clips: NDArray[np.int64], teacher: Teacher, seed: int
-) -> None:
+def _inherit(student: Distiller, lessons: Lessons, clips: NDArray[np.int64], teacher: Teacher, seed: int) -> None:
     path = getattr(teacher, "path", None)
     if path is None:
         raise TrainingError(f"--inherit: {teacher.name} is no .tflite with weights to begin with, as yamnet is")

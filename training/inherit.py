@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge import engine, flatbuffer
+from l3edge import flatbuffer
 
 from .backend import tf, tf_keras
 from .cli import TrainingError
@@ -31,23 +31,18 @@ class Weights(NamedTuple):
 
 def convolutions(path: Path) -> list[Weights]:
     """The convolutions of a .tflite's main graph, in its order."""
-    content = path.read_bytes()
-    graph = flatbuffer.parse(content).subgraphs[0]
-    # What a delegate packs for itself is not to be read any more, so there is none.
-    module = engine.find("litert").interpreter
-    plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = module.Interpreter(model_content=content, experimental_op_resolver_type=plain)
-    interpreter.allocate_tensors()
+    model = flatbuffer.parse(path.read_bytes())
+    graph = model.subgraphs[0]
 
     def values(index: int) -> NDArray[np.float32]:
         tensor = graph.tensors[index]
-        stored: NDArray[Any] = interpreter.get_tensor(index)
+        stored = np.asarray(model.constant(tensor), np.float64)
         if not tensor.scales:
             return stored.astype(np.float32)
         shape = [1] * stored.ndim
         shape[tensor.quantized_dimension] = -1
         scale, zero = (np.reshape(each, shape) for each in (tensor.scales, tensor.zero_points))
-        return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
+        return ((stored - zero) * scale).astype(np.float32)
 
     made = []
     for operator in graph.operators:

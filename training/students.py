@@ -5,8 +5,8 @@ pairs:32-64-128-256                     3x3 convolutions, two a block (Arandjelo
 strided:32-64-128-256                   as above, but the first block is one convolution with a stride of two
 separable:32-64-128-256                 the first block as above, in the others each 3x3 is a depthwise and a 1x1
                                         convolution (Howard et al. 2017)
-mobilenet:32-64-128-128-256-256-512     MobileNet's stack as YAMNet has it: a strided convolution, then a depthwise and a
-                                        1x1 one for each width; can begin with YAMNet's own weights (--inherit)
+mobilenet:32-64-128-128-256-256-512     MobileNet's stack as YAMNet has it: a strided convolution, then a depthwise and
+                                        a 1x1 one for each width; can begin with YAMNet's own weights (--inherit)
 ...,time=6                              of mobilenet: so many blocks look at several columns (else 7)
 ...,step=100                            frames every 100 samples (6.25 ms) instead of 200
 ...,size=512                            a 1x1 convolution at the end, to an embedding of 512 values

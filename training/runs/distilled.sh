@@ -17,17 +17,21 @@ if [ "${SMALL:-}" ]; then clips=120 steps=6 qat=(--steps 4 --batch 8) folds=(3);
 # Two thirds of the clips are of what is to be told apart; few recordings are held out, as each fold is by a rotation.
 "$python" -m training.corpus --out "$work/corpus" --clips "$clips" --share esc10=1 --share librosa=0.05 --held-out 0.05 \
   --jobs "${JOBS:-2}"
+. training/runs/beside.sh
 rotations=()
 for without in "${folds[@]/#/-without-}" ""; do
   exclude=()
   if [ "$without" ]; then exclude=(--exclude "fold-${without#-without-}") rotations+=("$work/$name$without"); fi
-  "$python" -m training.distill --teacher yamnet --student "$student" --data "$work/corpus" --run "$work/$name$without" \
-    --steps "$steps" --batch 64 --crop 1 --evaluate-every "$((steps / 4 + 1))" "${exclude[@]}"
+  beside "$python" -m training.distill --teacher yamnet --inherit --student "$student" --data "$work/corpus" \
+    --run "$work/$name$without" --steps "$steps" --batch 64 --crop 1 --learning-rate 1e-3 \
+    --evaluate-every "$((steps / 4 + 1))" "${exclude[@]}"
 done
+all
 # Which tags can be trusted the rotations know, as each was kept from a fold.
 "$python" -m training.tags "$work/$name" "${rotations[@]}"
 for made in "${rotations[@]}" "$work/$name"; do
-  [ -e "$made.tflite" ] || "$python" -m export "$made" --output "$made.tflite" --recipe int8_qat \
+  [ -e "$made.tflite" ] || beside "$python" -m export "$made" --output "$made.tflite" --recipe int8_qat \
     --name "$(basename "$made")" "${qat[@]}" --audio examples/scene.flac --licence MIT --data-licence "see the model card"
 done
+all
 echo "made $work/$name.tflite; a changed model is a new version: never copy it over a published one"

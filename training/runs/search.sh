@@ -2,7 +2,7 @@
 # The search behind the distilled models: students that never heard fold 3 of ESC-10, at the same budget, judged on it.
 # Hours on 2 CPU cores, which two rows share; the folder of L3EDGE_DATA holds esc10, fsdd, librosa and yamnet.
 #
-#   bash training/runs/search.sh WORK [ROW...]     everything it makes goes to the folder WORK; STEPS=900
+#   bash training/runs/search.sh WORK [ROW...]     everything it makes goes to the folder WORK; STEPS=300
 #
 # Interrupted, it goes on where it was: each step keeps what it has finished. A last line compares all rows.
 set -euo pipefail
@@ -10,28 +10,39 @@ cd "$(dirname "$0")/../.."
 work=${1:?usage: bash training/runs/search.sh WORK [ROW...]}
 shift
 python=${PYTHON:-python}
+middle=mobilenet:32-64-128-128-256-256-512-512-512
+begin="--inherit --learning-rate 1e-3"
 declare -A rows=(
-  # block kind, at about the same time to train
-  [pairs]="pairs:16-32-64-128,size=512"
-  [separable]="separable:24-48-96-192,size=512"
-  [strided]="strided:32-48-96-192,size=512"
-  # width
-  [strided-narrow]="strided:24-32-64-128,size=512"
-  [strided-wide]="strided:32-64-128-256,size=512"
-  # frame step, embedding size, pooling over frequency
-  [step-6]="strided:32-48-96-192,size=512,step=100"
-  [size-128]="strided:32-48-96-192,size=128"
-  [size-256]="strided:32-48-96-192,size=256"
-  [mean]="strided:32-48-96-192,size=512,pool=mean"
+  # block kind, from random weights
+  [pairs]="pairs:16-32-64-128,size=512 --learning-rate 3e-3"
+  [separable]="separable:24-48-96-192,size=512 --learning-rate 3e-3"
+  [strided]="strided:32-48-96-192,size=512 --learning-rate 3e-3"
+  [mobilenet]="$middle,time=6,pool=mean --learning-rate 3e-3"
+  # from YAMNet's weights, and how fast these may change; the other rows begin so as well
+  [inherit]="$middle,time=6,pool=mean $begin"
+  [rate-5e-4]="$middle,time=6,pool=mean --inherit --learning-rate 5e-4"
+  [rate-2e-3]="$middle,time=6,pool=mean --inherit --learning-rate 2e-3"
+  # width and depth
+  [short]="mobilenet:32-64-128-128-256-256-512,time=6,pool=mean $begin"
+  [narrow]="mobilenet:32-64-128-128-256-256-256,time=6,pool=mean $begin"
+  [long]="$middle-512-512-512-1024-1024,time=6,pool=mean $begin"
+  # blocks that look at several columns; frame step, embedding size, pooling over frequency
+  [time-5]="$middle,time=5,pool=mean $begin"
+  [time-7]="$middle,time=7,pool=mean $begin"
+  [step-6]="$middle,time=7,pool=mean,step=100 $begin"
+  [size-128]="$middle,time=6,size=128,pool=mean $begin"
+  [size-256]="$middle,time=6,size=256,pool=mean $begin"
+  [maximum]="$middle,time=6 $begin"
   # losses
-  [embedding]="strided:32-48-96-192,size=512 --scores 0"
-  [scores]="strided:32-48-96-192,size=512 --embedding 0"
-  [whiten]="strided:32-48-96-192,size=512 --target whiten --components 256"
-  [domain]="strided:32-48-96-192,size=512 --target whiten --components 64 --domain esc10"
+  [embedding]="$middle,time=6,pool=mean $begin --scores 0"
+  [scores]="$middle,time=6,pool=mean $begin --embedding 0"
+  [relational]="$middle,time=6,pool=mean $begin --relational 5"
+  [whiten]="$middle,time=6,pool=mean $begin --target whiten --components 256"
+  [domain]="$middle,time=6,pool=mean $begin --target whiten --components 64 --domain esc10"
   # data
-  [clips]="strided:32-48-96-192,size=512 --crop 21 --batch 8"
-  [focus]="strided:32-48-96-192,size=512 --focus esc10=2"
-  [no-degrade]="strided:32-48-96-192,size=512 --no-degrade"
+  [crop-3]="$middle,time=6,pool=mean $begin --crop 3"
+  [focus]="$middle,time=6,pool=mean $begin --focus esc10=2"
+  [no-degrade]="$middle,time=6,pool=mean $begin --no-degrade"
 )
 chosen=("$@")
 if [ ${#chosen[@]} -eq 0 ]; then mapfile -t chosen < <(printf '%s\n' "${!rows[@]}" | sort); fi
@@ -42,15 +53,9 @@ train() {
   local row=$1
   read -ra flags <<<"${rows[$row]:?no such row}"
   "$python" -m training.distill --student "${flags[0]}" --data "$work/corpus" --run "$work/$row-without-3" \
-    --exclude fold-3 --steps "${STEPS:-900}" --batch 64 --crop 1 --evaluate-every 300 "${flags[@]:1}"
+    --exclude fold-3 --steps "${STEPS:-300}" --batch 64 --crop 1 --evaluate-every 150 "${flags[@]:1}"
 }
-# One core for each of two rows is faster than two cores for one: much of a step runs on one.
-export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-trap 'jobs -p | xargs -r kill' EXIT
-for row in "${chosen[@]}"; do
-  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
-  train "$row" &
-done
-while [ "$(jobs -rp | wc -l)" -gt 0 ]; do wait -n; done
-trap - EXIT
+. training/runs/beside.sh
+for row in "${chosen[@]}"; do beside train "$row"; done
+all
 "$python" -m benchmarks.accuracy "${chosen[@]}" --rotations "$work" --judge 3 --json "$work/search.json"
