@@ -43,11 +43,11 @@ from training.windows import Rows
 
 from . import accuracy_models, accuracy_page, accuracy_plot, conditions
 from .accuracy_models import CLEAN, Subject
+from .accuracy_page import DOCS
 from .conditions import CONDITIONS, PUBLISHED, Condition, Samples
 from .machine import describe
 
 ROTATIONS = Path(__file__).parent / "rotations"
-DOCS = Path(__file__).parents[1] / "docs"
 PROTOCOL = PROTOCOLS["svm"]
 _REMEMBERED = 256  # clips, 0.9 MB each
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from training import artifacts
 from training.cli import TrainingError
 
 from .conditions import PUBLISHED
 
-BEGIN = "<!-- made by python -m benchmarks.accuracy --write: begin -->"
-END = "<!-- made by python -m benchmarks.accuracy --write: end -->"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Markers(NamedTuple):
+    """The two lines between which a command writes."""
+
+    begin: str
+    end: str
+
+
+def markers(command: str) -> Markers:
+    """Those of a command."""
+    return Markers(*(f"<!-- made by {command}: {which} -->" for which in ("begin", "end")))
+
+
+MARKERS = markers("python -m benchmarks.accuracy --write")
 
 # What a built-in model is for, by its name without the version.
 FOR = {
@@ -37,7 +51,7 @@ def tables(document: dict[str, Any]) -> str:
 def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
     header = ("model", "test clips", "clip accuracy, % (95 %)", "window accuracy, %", "clips by fold, %", "mean ± sd")
     header += ("MMAC/s", "kB", "values", "embeddings/s")
-    return _table(
+    return table(
         header,
         [
             (
@@ -73,12 +87,12 @@ def _choice(rows: Sequence[dict[str, Any]]) -> str:
         )
         for name, row in sorted(first.items(), key=lambda each: each[1]["macs_per_hop"])
     ]
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def _int8(rows: Sequence[dict[str, Any]]) -> str:
     header = ("model", "windows in float32, %", "int8 minus float32, points: windows (95 %)", "clips (95 %)")
-    return _table(
+    return table(
         header,
         [
             (
@@ -96,7 +110,7 @@ def _int8(rows: Sequence[dict[str, Any]]) -> str:
 
 def _robustness(rows: Sequence[dict[str, Any]]) -> str:
     conditions = list(rows[0]["robustness"])
-    return _table(
+    return table(
         ("clip accuracy, % (windows, %)", *(f"`{row['model']}`" for row in rows)),
         [(condition, *(_pair(row["robustness"][condition]) for row in rows)) for condition in conditions],
     )
@@ -117,7 +131,8 @@ def interval(estimate: dict[str, float]) -> str:
     return "{:.1f} ({:.1f} to {:.1f})".format(*_in_percent(estimate))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table, its first columns flush left and the others right."""
     rule = "|" + "---|" * left + "---:|" * (len(header) - left)
     return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -148,12 +163,18 @@ def _told(document: dict[str, Any]) -> str:
     )
 
 
+def replace_between(path: Path, between: Markers, text: str) -> None:
+    """Replace what stands between the markers of a page. Raises TrainingError where they are not."""
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = page.partition(between.begin)
+    _, end, after = rest.partition(between.end)
+    if not begin or not end:
+        raise TrainingError(
+            f"{path} has not the two lines {between.begin} and {between.end}: put them where the tables belong"
+        )
+    artifacts.write(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
 def write(document: dict[str, Any], folder: Path) -> None:
     """Replace what stands between the markers of models.md in a folder. Raises TrainingError where they are not."""
-    path = folder / "models.md"
-    page = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise TrainingError(f"{path} has not the two lines {BEGIN} and {END}: put them where the tables belong")
-    artifacts.write(path, f"{before}{BEGIN}\n\n{generated(document)}\n\n{END}{after}")
+    replace_between(folder / "models.md", MARKERS, generated(document))

@@ -288,7 +288,7 @@ def test_the_table_the_pictures_and_the_page(
     with pytest.raises(TrainingError, match="has not the two lines"):
         accuracy_page.write(document, docs)
     page = docs / "models.md"
-    page.write_text(f"# Before\n\n{accuracy_page.BEGIN}\nof last year\n{accuracy_page.END}\n\nafter\n")
+    page.write_text(f"# Before\n\n{accuracy_page.MARKERS.begin}\nof last year\n{accuracy_page.MARKERS.end}\n\nafter\n")
     for _ in range(2):
         accuracy_page.write(document, docs)
     text = page.read_text()

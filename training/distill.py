@@ -42,6 +42,7 @@ _CURVES = {
 }
 _VIDEOS_BATCH = 32
 _INHERITED = 256  # windows that the statistics of inherited layers are taken of
+_FITTED = 16  # times as many, that what reads them is fitted on
 
 
 def _teacher(args: argparse.Namespace, spec: Spec, weights: dict[str, float]) -> Teacher:
@@ -161,7 +162,11 @@ def _inherit(student: Distiller, lessons: Lessons, clips: NDArray[np.int64], tea
     if path is None:
         raise TrainingError(f"--inherit: {teacher.name} is no .tflite with weights to begin with, as yamnet is")
     batch = batch_of(lessons, clips, seed, 0, _INHERITED, 1)
-    inherit.begin(student.model.get_layer("audio"), path, student.features(batch["audio"]))
+    sound = np.stack([lessons_.leveled(each) for each in batch["audio"]])
+    if teacher.sample_rate != student.spec.sample_rate:
+        raise TrainingError(f"--inherit: {teacher.name} hears {teacher.sample_rate} Hz, {student.spec.name} does not")
+    inherit.begin(student.model.get_layer("audio"), path, sound, teacher.sample_rate, student.features(sound))
+    student.fit_heads([batch_of(lessons, clips, seed, step, _INHERITED, 1) for step in range(_FITTED)])
 
 
 def _check_unheard(args: argparse.Namespace) -> None:

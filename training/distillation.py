@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from .targets import Target
 from .tf_ops import TF_OPS
 
 LOSSES = ("embedding", "scores", "relational")
+_LEAST_SCORE = 1e-4  # scores are taken to be so far from 0 and 1
+_DECAY = 0.03  # of what is fitted, relative to the embedding's mean variance
 _BATCH = 16  # clips that are scored at a time
 _SEEN = 100  # what tells the random numbers for videos' sound from those for clips
 
@@ -117,9 +120,9 @@ class Distiller:
             x = degraded.heard(x, seed, self.spec.front_end, self._bands)
         return embeddings_of(self.columns(x[..., None], training=training), self.spec, windows, self.hop)
 
-    def features(self, audio: NDArray[np.int16]) -> NDArray[np.float32]:
+    def features(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
-        x = frontend.features(_full_scale(audio), self.spec.front_end, TF_OPS)
+        x = frontend.features(audio, self.spec.front_end, TF_OPS)
         made: NDArray[np.float32] = x[:, : self.spec.frames_used, :, None].numpy()
         return made
 
@@ -133,7 +136,7 @@ class Distiller:
             error = tf.reduce_mean(tf.square(self.projection(embeddings) - aim), -1)
             found["embedding"] = tf.reduce_sum(share * error)
         if self.weights["scores"]:
-            wanted = tf.clip_by_value(tf.cast(outputs["scores"], tf.float32), 1e-4, 1 - 1e-4)
+            wanted = tf.clip_by_value(tf.cast(outputs["scores"], tf.float32), _LEAST_SCORE, 1 - _LEAST_SCORE)
             logits = self.model.get_layer("tags").get_layer("dense")(embeddings)
             cross = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
             own = -(wanted * tf.math.log(wanted) + (1 - wanted) * tf.math.log(1 - wanted))
@@ -149,6 +152,25 @@ class Distiller:
                 tf.square(tf.matmul(mine, mine, transpose_b=True) - tf.matmul(theirs, theirs, transpose_b=True))
             )
         return found
+
+    def fit_heads(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
+        """Begin with the linear layers that read the embedding best as it is: from random ones, the first steps would
+        go into changing an embedding that is good already.
+
+        batches: of crops of one window, as `batch_of` makes them. Least squares with a little decay, of the projection
+        on the targets and of the tags on the logits of the scores.
+        """
+        embeddings = np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
+
+        def wanted(kind: str) -> NDArray[np.float32]:
+            return np.concatenate([batch[kind][:, 0] for batch in batches]).astype(np.float32)
+
+        if self.aims is not None and self.weights["embedding"]:
+            self.projection.set_weights(_fit(embeddings, (wanted("embedding") - self.aims.mean) @ self.aims.matrix))
+        if self.weights["scores"]:
+            scores = np.clip(wanted("scores"), _LEAST_SCORE, 1 - _LEAST_SCORE)
+            dense = self.model.get_layer("tags").get_layer("dense")
+            dense.set_weights(_fit(embeddings, np.log(scores / (1 - scores))))
 
     def train(self, batch: dict[str, NDArray[Any]], rate: float, seen: dict[str, Any] | None = None) -> None:
         """One step on clips: audio int16 [b, n], inside [b, k] and the teacher's outputs [b, k, ...].
@@ -217,6 +239,16 @@ class Distiller:
         self.sums = dict.fromkeys(self.sums, 0.0)
         self.history.append(row)
         return row
+
+
+def _fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """(kernel, bias) of the ridge regression of y [n, k] on x [n, d]."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    centred = x - mean
+    gram = centred.T @ centred
+    decay = _DECAY * np.trace(gram) / len(gram) + 1e-9
+    kernel = np.linalg.solve(gram + decay * np.eye(len(gram)), centred.T @ (y - y.mean(axis=0)))
+    return [kernel.astype(np.float32), (y.mean(axis=0) - mean @ kernel).astype(np.float32)]
 
 
 def _full_scale(audio: Any) -> Any:

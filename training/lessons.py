@@ -94,6 +94,13 @@ def _records(data: Data, split: str, count: int, first: int) -> Iterator[tuple[d
         yield said, np.frombuffer(parsed["audio"].numpy(), "<i2")
 
 
+def leveled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """A clip [n] as the teacher hears it: with its peak at PEAK."""
+    sound = samples.astype(np.float32) / np.float32(32768)
+    peak = float(np.abs(sound).max())
+    return sound * np.float32(PEAK / peak if peak >= FAINTEST else 1.0)
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for any other process that computes this entry, and keep others off it while the block runs."""
@@ -186,9 +193,7 @@ def _compute(data: Data, split: str, teacher: Teacher, folder: Path, shapes: _Sh
                 filled[: len(samples)] = samples
                 arrays["audio"][done] = filled
                 arrays["inside"][done] = np.arange(windows) * hop + window <= len(samples)
-                sound = filled.astype(np.float32) / np.float32(32768)
-                peak = float(np.abs(sound).max())
-                sound *= np.float32(PEAK / peak if peak >= FAINTEST else 1.0)
+                sound = leveled(filled)
                 if own != rate:
                     sound = resample(sound, rate, own)[:heard]
                     sound = np.pad(sound, (0, heard - len(sound)))

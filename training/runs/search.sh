@@ -22,6 +22,7 @@ declare -A rows=(
   [inherit]="$middle,time=6,pool=mean $begin"
   [rate-5e-4]="$middle,time=6,pool=mean --inherit --learning-rate 5e-4"
   [rate-2e-3]="$middle,time=6,pool=mean --inherit --learning-rate 2e-3"
+  [rate-4e-3]="$middle,time=6,pool=mean --inherit --learning-rate 4e-3"
   # width and depth
   [short]="mobilenet:32-64-128-128-256-256-512,time=6,pool=mean $begin"
   [narrow]="mobilenet:32-64-128-128-256-256-256,time=6,pool=mean $begin"
