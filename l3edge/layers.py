@@ -87,24 +87,25 @@ def separable_stack(
     return tuple(blocks[:-1])
 
 
-def mobilenet_stack(filters: Sequence[int], time: int = 7) -> tuple[Layer, ...]:
-    """MobileNet's stack as YAMNet has it (Howard et al. 2017; Plakal & Ellis 2020), valid in time, with a stride of 8.
+def mobilenet_stack(filters: Sequence[int], time: int = 7, halvings: int = 3) -> tuple[Layer, ...]:
+    """MobileNet's stack as YAMNet has it (Howard et al. 2017; Plakal & Ellis 2020), valid in time.
 
     A strided 3x3 convolution of `filters[0]`, then a block of a depthwise and a 1x1 convolution for each other width.
-    From the second block on, one that is wider than that before it halves what it looks at: time and frequency twice,
-    then frequency alone, by a pool in place of the stride. Only the first `time` blocks look at several columns, as
-    the receptive field must lie in a window: 75 frames with 7, 59 with 6.
+    From the second block on, one that is wider than that before it halves what it looks at: time and frequency, until
+    time has been halved `halvings` times, then frequency alone, by a pool in place of the stride. Only the first `time`
+    blocks look at several columns, as the receptive field must lie in a window: 75 frames with 7, 59 with 6.
     """
     first, *others = filters
     rows: list[Layer] = [Conv(first, stride=(2, 2))]
-    channels, halvings = first, 0
+    channels, halved_before = first, 1
     for number, count in enumerate(others, 1):
         halved = number > 1 and count > channels
-        halvings += halved
+        in_time = halved_before < halvings
+        halved_before += halved
         kernel = (3 if number <= time else 1, 3)
-        stride = (2, 2) if halved and halvings <= 2 else (1, 1)
+        stride = (2, 2) if halved and in_time else (1, 1)
         rows.append(Conv(channels, kernel, stride, depthwise=True))
-        if halved and halvings > 2:
+        if halved and not in_time:
             rows.append(Pool((1, 2), (1, 2)))
         rows.append(Conv(count, (1, 1)))
         channels = count

@@ -7,10 +7,12 @@ separable:32-64-128-256                 the first block as above, in the others 
                                         convolution (Howard et al. 2017)
 mobilenet:32-64-128-128-256-256-512     MobileNet's stack as YAMNet has it: a strided convolution, then a depthwise and
                                         a 1x1 one for each width; can begin with YAMNet's own weights (--inherit)
-...,time=6                              of mobilenet: so many blocks look at several columns (else 7)
+...,time=6,halvings=4                   of mobilenet: so many blocks look at several columns (else 7), and time is halved
+                                        so often (else 3 times)
 ...,step=100                            frames every 100 samples (6.25 ms) instead of 200
 ...,size=512                            a 1x1 convolution at the end, to an embedding of 512 values
 ...,pool=mean                           over frequency, instead of the maximum
+...,pool=mean+time                      over frequency and over the columns of a window
 ...,dense=2                             of separable: so many blocks of whole convolutions
 """
 
@@ -25,8 +27,8 @@ from l3edge.spec import PRESETS, Spec
 from .cli import TrainingError
 
 BLOCKS = {"pairs": l3_stack, "strided": strided_stack, "separable": separable_stack, "mobilenet": mobilenet_stack}
-_OF_BLOCK = {"dense": "separable", "time": "mobilenet"}  # options of one kind of block alone
-_KINDS = {"step": int, "size": int, "dense": int, "time": int, "pool": str}
+_OF_BLOCK = {"dense": "separable", "time": "mobilenet", "halvings": "mobilenet"}  # options of one kind of block alone
+_KINDS = {"step": int, "size": int, "dense": int, "time": int, "halvings": int, "pool": str}
 
 
 def student(name: str) -> Spec:
@@ -47,8 +49,11 @@ def student(name: str) -> Spec:
             rows += (Conv(int(said["size"]), (1, 1)),)
         pool = str(said.get("pool", "maximum"))
         if pool != "maximum":
-            bins = list(shapes(rows, front.frames(16_000), front.bands))[-1][1]
-            rows += (Pool((1, bins), (1, bins), kind=pool),)
+            kind, _, whole = pool.partition("+")
+            time, bins, _ = list(shapes(rows, front.frames(16_000), front.bands))[-1]
+            if whole not in ("", "time"):
+                raise KeyError(pool)
+            rows += (Pool((time if whole else 1, bins), (1, bins), kind=kind),)
         return dataclasses.replace(PRESETS["edge-m"], name=name, layers=rows, front_end=front)
     except (KeyError, ValueError, OptionError) as error:
         why = f": {error}" if isinstance(error, OptionError) else ""

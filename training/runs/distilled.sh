@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 usage="usage: bash training/runs/distilled.sh NAME STUDENT STEPS WORK"
 name=${1:?$usage} student=${2:?$usage} steps=${3:?$usage} work=${4:?$usage}
 python=${PYTHON:-python}
-clips=10000 qat=(--steps 300) folds=(1 2 3)
+clips=10000 qat=(--steps 150) folds=(1 2 3)
 if [ "${SMALL:-}" ]; then clips=120 steps=6 qat=(--steps 4 --batch 8) folds=(3); fi
 
 # Two thirds of the clips are of what is to be told apart; few recordings are held out, as each fold is by a rotation.
@@ -23,7 +23,7 @@ for without in "${folds[@]/#/-without-}" ""; do
   exclude=()
   if [ "$without" ]; then exclude=(--exclude "fold-${without#-without-}") rotations+=("$work/$name$without"); fi
   beside "$python" -m training.distill --teacher yamnet --inherit --student "$student" --data "$work/corpus" \
-    --run "$work/$name$without" --steps "$steps" --batch 64 --crop 1 --learning-rate 1e-3 \
+    --run "$work/$name$without" --steps "$steps" --batch 48 --crop 3 --learning-rate 1e-3 \
     --evaluate-every "$((steps / 4 + 1))" "${exclude[@]}"
 done
 all
