@@ -116,7 +116,8 @@ def same(one: Path, two: Path, *files: str) -> None:
         "strided:6-8-8-10,size=12",
         "separable:6-8-8-10,step=100",
         "separable:6-8-8-10,size=12,pool=mean",
-        "mobilenet:6-8-10-10-12-12-14-14-14-16,time=6,pool=mean",
+        "mobilenet:6-8-10-10-12-12-14-14-14-16,time=6,pool=mean+time",
+        "mobilenet:6-8-10-10-12-12-14-14,time=7,halvings=4,step=100",
     ],
 )
 def test_columns_of_a_clip_are_those_of_its_windows(name: str) -> None:
@@ -622,6 +623,8 @@ def test_refusals(
         (["--student", "pears:3-4"], "no student 'pears:3-4'"),
         (["--student", "separable:8-8-8-8,step=0"], "no student"),
         (["--student", "separable:8-8-8-8,pool=median"], "no student"),
+        (["--student", "separable:8-8-8-8,pool=mean+space"], "no student"),
+        (["--student", "pairs:8-8-8-8,time=5"], "no student"),
         (["--student", "l3-net"], "l3-net does not stream"),
         (["--teacher", "nobody"], "no teacher 'nobody'"),
         (["--teacher", str(WINDOW), "--embedding-tensor", "99999"], "no float32 or 8-bit tensor 99999"),
@@ -647,12 +650,35 @@ def test_refusals(
         (["--avc", "1"], "go together"),
         (["--videos", str(data)], "go together"),
         (["--videos", str(data), "--vision", "1"], "--vision-teacher"),
+        (["--inherit", "--init", "elsewhere"], "one or the other"),
         (["--embedding", "-1"], "at least 0"),
         (["--embedding", "nan"], "at least 0"),
     ):
         with pytest.raises(SystemExit, match="2"):
             distill.main([*given, *options])
         assert message in capsys.readouterr().err
+
+
+def test_only_a_tflite_leaves_weights_to_inherit(data: Path, tmp_path: Path, shape: Shape) -> None:
+    with pytest.raises(TrainingError, match=r"shape is no \.tflite with weights"):
+        distill.main([*arguments(data, tmp_path), "--inherit"])
+
+
+def test_heads_begin_with_what_the_embedding_says(data: Path, tmp_path: Path) -> None:
+    """Least squares, which no random head comes near; the embedding itself stays as it is."""
+    spec, teacher = students.student(STUDENT), Shape()
+    heard = lessons.prepare(shards.open_data(data), "train", teacher, 3200, tmp_path).for_windows(spec.window)
+    clips = heard.without([])
+    aims = targets.target(heard, clips, "standardise", None, None, 0)
+    student = distillation.Distiller(spec, heard, aims, {"embedding": 1.0, "scores": 1.0, "relational": 0.0})
+    kept = [weights.copy() for weights in student.model.get_layer("audio").get_weights()]
+    before = student.evaluate(heard, clips)
+    student.fit_heads([distillation.batch_of(heard, clips, 0, step, 16, 1) for step in range(12)])
+    after = student.evaluate(heard, clips)
+    assert after["embedding"] < 0.5 * before["embedding"]
+    assert after["scores"] < before["scores"]
+    for old, new in zip(kept, student.model.get_layer("audio").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_yamnet(data: Path, tmp_path: Path) -> None:

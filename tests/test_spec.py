@@ -135,6 +135,9 @@ def test_a_mobilenet_stack() -> None:
     deep = Spec("", rows)
     assert (deep.receptive_field, deep.stride, deep.columns, deep.columns_per_hop) == (75, 8, 1, 1)
     assert deep.shapes(8, step=True)[-1] == (1, 2, 128)
+    fine = Spec("", mobilenet_stack((4, 8, 16, 16, 32, 32, 64, 64, 64), 8, halvings=4), LogMel(frame_step=100))
+    assert (fine.receptive_field, fine.stride, fine.columns, fine.columns_per_hop) == (123, 16, 3, 1)
+    assert not any(isinstance(row, Pool) for row in fine.layers)
     less = Spec("", mobilenet_stack((4, 8, 16, 16, 32, 32, 64, 64, 64, 128), time=6))
     assert (less.receptive_field, less.columns, less.samples_seen) == (59, 3, deep.samples_seen)
     # a hop is 8 frames of 64 bins: 4 x 32 positions of the first two rows

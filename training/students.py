@@ -7,8 +7,8 @@ separable:32-64-128-256                 the first block as above, in the others 
                                         convolution (Howard et al. 2017)
 mobilenet:32-64-128-128-256-256-512     MobileNet's stack as YAMNet has it: a strided convolution, then a depthwise and
                                         a 1x1 one for each width; can begin with YAMNet's own weights (--inherit)
-...,time=6,halvings=4                   of mobilenet: so many blocks look at several columns (else 7), and time is halved
-                                        so often (else 3 times)
+...,time=6,halvings=4                   of mobilenet: so many blocks look at several columns (else 7), and time is
+                                        halved so often (else 3 times)
 ...,step=100                            frames every 100 samples (6.25 ms) instead of 200
 ...,size=512                            a 1x1 convolution at the end, to an embedding of 512 values
 ...,pool=mean                           over frequency, instead of the maximum

@@ -3,20 +3,20 @@
 # tower that AVC has trained on synthesised videos, and from YAMNet's own weights; same data and steps, three seeds each,
 # judged on fold 3 of ESC-10, which none of them heard. An hour on 2 CPU cores; the folder of L3EDGE_DATA as for search.sh.
 #
-#   bash training/runs/start.sh WORK     everything it makes goes to the folder WORK; STEPS=300, VIDEOS=1000, AVC_STEPS=800
+#   bash training/runs/start.sh WORK     everything it makes goes to the folder WORK; STEPS=240, VIDEOS=600, AVC_STEPS=400
 #
 # Interrupted, it goes on where it was: each step keeps what it has finished.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${1:?usage: bash training/runs/start.sh WORK}
 python=${PYTHON:-python}
-student=mobilenet:32-64-128-128-256-256-512-512-512,time=6,pool=mean
+student=mobilenet:32-64-128-128-256-256-512,time=5,pool=mean+time  # edge-s-1's
 
 # As distilled.sh makes it.
 "$python" -m training.corpus --out "$work/corpus" --clips 10000 --share esc10=1 --share librosa=0.05 --held-out 0.05 --jobs 2
-"$python" -m training.synthesize --out "$work/videos" --count "${VIDEOS:-1000}" --seed 1
+"$python" -m training.synthesize --out "$work/videos" --count "${VIDEOS:-600}" --seed 1
 "$python" -m training.prepare "$work/videos" --out "$work/shards"
-"$python" -m training.pretrain --preset "$student" --data "$work/shards" --run "$work/avc" --steps "${AVC_STEPS:-800}"
+"$python" -m training.pretrain --preset "$student" --data "$work/shards" --run "$work/avc" --steps "${AVC_STEPS:-400}"
 names=()
 . training/runs/beside.sh
 for seed in 0 1 2; do
@@ -28,7 +28,7 @@ for seed in 0 1 2; do
     esac
     names+=("$start-$seed")
     beside "$python" -m training.distill --student "$student" --data "$work/corpus" --run "$work/$start-$seed-without-3" \
-      --exclude fold-3 --steps "${STEPS:-300}" --batch 64 --crop 1 --evaluate-every 150 --seed "$seed" "${begin[@]}"
+      --exclude fold-3 --steps "${STEPS:-240}" --batch 48 --crop 3 --evaluate-every 120 --seed "$seed" "${begin[@]}"
   done
 done
 all
