@@ -130,7 +130,7 @@ def _check_same_making(int8: Embedder, floats: Embedder, path: Path, fold: int) 
 
 def _shape(embedder: Embedder) -> object:
     spec = embedder.spec
-    return (spec.layers, spec.front_end, spec.window) if isinstance(spec, l3edge.Spec) else spec
+    return (spec.rows, spec.front_end, spec.window) if isinstance(spec, l3edge.Spec) else spec
 
 
 def _told(embedder: Embedder, name: str) -> Mapping[str, Any]:

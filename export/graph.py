@@ -138,7 +138,7 @@ def operations(network: Network) -> list[Operation]:
     int8 = network.ranges is not None
     limits: Range = input_range(network)
     made, convolution = [], 0
-    for layer in network.spec.layers:
+    for layer in network.spec.rows:
         restore = fake_quant(limits) if int8 else _identity
         apply: Callable[[Any], Any] = functools.partial(pool, layer=layer)
         if isinstance(layer, Conv):
@@ -209,8 +209,14 @@ def step_function(network: Network, hops: int = 1, *, waveform: bool = True) -> 
 
     def stream(new: Any, *states: Any) -> dict[str, Any]:
         x = heard(new, network) if waveform else entering(new, network)  # [1, 8, 64, 1]
-        x, kept = streaming.step(x, states, rows)
-        return {"columns": _over_all(x, 1), **{f"state_{i}": state for i, state in enumerate(kept)}}
+        body, rest = rows[: len(spec.layers)], rows[len(spec.layers) :]
+        x, kept = streaming.step(x, states, body)
+        if not rest:
+            return {"columns": _over_all(x, 1), **{f"state_{i}": state for i, state in enumerate(kept)}}
+        windows, last = streaming.windows(x, states[len(kept) :], spec, rest[0].restore)
+        made = streaming.window(windows, rest)  # [hops, time, bins, channels]
+        made = tf.reshape(_over_all(made, made.shape[1]), [1, hops, spec.embedding_size])
+        return {"columns": made, **{f"state_{i}": state for i, state in enumerate([*kept, *last])}}
 
     first = (
         tf.TensorSpec([spec.samples_of(hops)], tf.float32, "samples")

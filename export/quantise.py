@@ -52,15 +52,15 @@ def correct_biases(network: Network, features: Features) -> Network:
     spec = network.spec
     largest = max(math.prod(shape) for shape in spec.shapes(spec.frames_used))
     inputs = _entering(network, features[: max(8, _MOST_VALUES // largest)])
-    rows = tuple(layer._replace(relu=False) if isinstance(layer, Conv) else layer for layer in spec.layers)
-    plain = dataclasses.replace(network, spec=dataclasses.replace(spec, layers=rows), ranges=None)
+    rows = tuple(layer._replace(relu=False) if isinstance(layer, Conv) else layer for layer in spec.rows)
+    plain = dataclasses.replace(network, spec=spec.with_rows(rows), ranges=None)
     kernels = [
         (quantised_kernel(kernel, layer).numpy(), bias)
         for layer, (kernel, bias) in zip(spec.convolutions, network.weights, strict=True)
     ]
     exact, rounded, weights = inputs, entering(inputs, network), []
     for layer, true, coarse in zip(
-        spec.layers, operations(plain), operations(dataclasses.replace(plain, weights=kernels)), strict=True
+        spec.rows, operations(plain), operations(dataclasses.replace(plain, weights=kernels)), strict=True
     ):
         exact, rounded = true.apply(exact), coarse.apply(rounded)
         if isinstance(layer, Conv):
@@ -206,7 +206,7 @@ def _keras(network: Network) -> Any:
     """The folded network as a tf_keras model of stock layers, which is what tensorflow-model-optimization takes."""
     spec = network.spec
     inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1))
-    x = stack(inputs, spec.layers, folded=True)
+    x = stack(inputs, spec.rows, folded=True)
     if spec.embedding == "maximum":
         x = tf_keras.layers.MaxPool2D(tuple(x.shape[1:3]))(x)
     model = tf_keras.Model(inputs, tf_keras.layers.Flatten()(x))  # in which order does not matter to the loss

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from l3edge.layers import Layer, kept, skipped
+from l3edge.spec import Spec
 from training.backend import tf
 
 
@@ -36,6 +37,19 @@ def window(x: Any, operations: Sequence[Operation]) -> Any:
     for operation in operations:
         x = operation.apply(x)
     return x
+
+
+def windows(x: Any, states: Sequence[Any], spec: Spec, restore: Callable[[Any], Any]) -> tuple[Any, list[Any]]:
+    """The columns of the windows that new columns [1, n, bins, channels] complete, [hops, columns, bins, channels], and
+    the state for the next step: what a spec's `window_layers` are given.
+    """
+    hops = x.shape[1] // spec.columns_per_hop
+    if spec.columns_kept:
+        x = tf.concat([restore(states[0]), x], 1)
+    first = x.shape[1] - spec.columns - (hops - 1) * spec.columns_per_hop
+    begins = [first + i * spec.columns_per_hop for i in range(hops)]
+    made = tf.concat([x[:, begin : begin + spec.columns] for begin in begins], 0) if hops > 1 else x[:, first:]
+    return made, [x[:, -spec.columns_kept :]] if spec.columns_kept else []
 
 
 def step(x: Any, states: Sequence[Any], operations: Sequence[Operation]) -> tuple[Any, list[Any]]:

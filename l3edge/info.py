@@ -61,7 +61,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     for name, value in _flat({key: value for key, value in facts["spec"].items() if key != "layers"}):
         print(f"  {name:26} {value}")
     shapes = spec.shapes(spec.frames_used)
-    for number, (layer, row, shape) in enumerate(zip(spec.layers, rows(spec.layers), shapes, strict=True)):
+    for number, (layer, row, shape) in enumerate(zip(spec.rows, rows(spec.rows), shapes, strict=True)):
         size = layer.kernel if isinstance(layer, Conv) else layer.size
         what = [f"{row['kind'].replace('_', ' ')} {size[0]}x{size[1]}"]
         if layer.stride != (1, 1):
@@ -69,6 +69,8 @@ def print_facts(facts: dict[str, Any]) -> None:
         if isinstance(layer, Conv):
             what += [f"dilation {layer.dilation[0]}x{layer.dilation[1]}"] if layer.dilation != (1, 1) else []
             what += [layer.padding + " in time", "relu" if layer.relu else "linear"]
+        if number == len(spec.layers):
+            print(f"  of each window anew, on its {spec.columns} columns:")
         print(f"  {f'layer {number}':26} {', '.join(what):44} -> {' x '.join(map(str, shape))}")
     for key, table in facts["signatures"].items():
         print(f"\nsignature {key}")

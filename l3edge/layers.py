@@ -112,6 +112,17 @@ def mobilenet_stack(filters: Sequence[int], time: int = 7, halvings: int = 3) ->
     return tuple(rows)
 
 
+def mobilenet_window(filters: Sequence[int], width: int) -> tuple[Layer, ...]:
+    """More blocks of `mobilenet_stack`, after one of `width`, on all columns of a window and padded as YAMNet's are."""
+    rows: list[Layer] = []
+    channels = width
+    for count in filters:
+        stride = (2, 2) if count > channels else (1, 1)
+        rows += [Conv(channels, (3, 3), stride, padding="same", depthwise=True), Conv(count, (1, 1), padding="same")]
+        channels = count
+    return tuple(rows)
+
+
 def extent(layer: Layer, axis: int = 0) -> int:
     """Columns (axis 0) or bins (axis 1) that one output of a layer reads."""
     if isinstance(layer, Pool):
@@ -197,9 +208,11 @@ def alignment(layers: Sequence[Layer], latest: int) -> Pair:
     return column * stride(layers) + ahead, column
 
 
-def shapes(layers: Sequence[Layer], frames: int, bins: int, *, step: bool = False) -> Iterator[Shape]:
+def shapes(
+    layers: Sequence[Layer], frames: int, bins: int, *, step: bool = False, channels: int = 1
+) -> Iterator[Shape]:
     """Output shape of each layer for `frames` frames; in a step each layer has what it kept in front of its input."""
-    time, channels = frames, 1
+    time = frames
     for layer in layers:
         if step:
             time //= layer.stride[0]
@@ -220,9 +233,9 @@ def state_shapes(layers: Sequence[Layer], frames: int, bins: int) -> list[tuple[
     return [(1, kept(layer), *shape[1:]) for layer, shape in zip(layers, before, strict=False) if kept(layer)]
 
 
-def macs(layers: Sequence[Layer], made: Sequence[Shape]) -> int:
+def macs(layers: Sequence[Layer], made: Sequence[Shape], inputs: int = 1) -> int:
     """Multiply-accumulates, given the layers' output shapes."""
-    count, inputs = 0, 1
+    count = 0
     for layer, (time, bins, channels) in zip(layers, made, strict=True):
         if isinstance(layer, Conv):
             count += time * bins * channels * read(layer, inputs) * math.prod(layer.kernel)

@@ -240,7 +240,7 @@ def numbers(spec: Spec) -> dict[str, int]:
         "samples_seen": spec.samples_seen,
         "embedding_size": spec.embedding_size,
     }
-    return {**made, "columns": spec.columns, "step_start": spec.step_start} if spec.streaming else made
+    return {**made, "columns": spec.results, "step_start": spec.step_start} if spec.streaming else made
 
 
 @contextlib.contextmanager

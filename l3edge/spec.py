@@ -9,6 +9,9 @@ window k+1 that window k already had are the same columns, and only `columns_per
 Step s reads the frames `frames_per_hop * s + frame_offset` onwards; the offset is the one at which every layer's
 input begins where one of its outputs begins.
 
+Layers after these may look at all columns of a window at once, padding and all (`window_layers`): they are computed
+anew for each window, on columns of which only the new ones had to be.
+
 A spec that cannot do so (padding in time, a front end that looks at the whole window) has `streaming=False`: its
 windows are computed one by one.
 """
@@ -16,6 +19,7 @@ windows are computed one by one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,9 +61,16 @@ class Spec:
     embedding: str = "maximum"  # over all that the last layer makes; or "flatten": frequency, time, channel
     image: ImageTower = field(default_factory=ImageTower)
     fusion: int = 128  # units of the fully connected layer that joins the towers
+    # Where the model streams: more rows, on all columns of a window, and on nothing else; computed anew for each.
+    window_layers: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         stack.check(self.layers)
+        stack.check(self.rows)
+        if self.window_layers and not self.streaming:
+            raise OptionError(
+                "window_layers are of models that stream; where windows share nothing, all rows are layers"
+            )
         if not 1 <= self.hop <= self.window <= MOST_SAMPLES:
             raise OptionError(f"hop {self.hop} and window {self.window} must be from 1 to {MOST_SAMPLES} samples")
         if self.embedding not in ("maximum", "flatten"):
@@ -70,14 +81,17 @@ class Spec:
             refusal = self._refusal()
             if refusal:
                 raise OptionError(f"{self.name or 'this spec'} cannot stream exactly: {refusal}")
-        time, bins, channels = self.shapes(self.frames_used)[-1]
-        if time * bins * channels > MOST_VALUES:
-            raise OptionError(f"a window has {time} x {bins} x {channels} output values, more than {MOST_VALUES}")
+        time, bins, _ = self._columns_made
         if time < 1 or bins < 1:
             raise OptionError(
                 f"a window of {self.window} samples has {self.frames} frames of {self.front_end.bins} bins, too few "
                 f"for the receptive field of {self.receptive_field} frames and the pools over the bins"
             )
+        time, bins, channels = self.shapes(self.frames_used)[-1]
+        if time * bins * channels > MOST_VALUES:
+            raise OptionError(f"a window has {time} x {bins} x {channels} output values, more than {MOST_VALUES}")
+        if time < 1 or bins < 1:
+            raise OptionError(f"window_layers leave nothing of a window's {self.columns} columns")
 
     def _refusal(self) -> str | None:
         """Why windows cannot share columns, and what would have to be different; None if they can."""
@@ -146,9 +160,19 @@ class Spec:
         return channels if self.embedding == "maximum" else time * bins * channels
 
     @property
+    def rows(self) -> tuple[Layer, ...]:
+        """The whole tower."""
+        return (*self.layers, *self.window_layers)
+
+    def with_rows(self, rows: Sequence[Layer]) -> Spec:
+        """The spec with other rows in place of each of its own."""
+        count = len(self.layers)
+        return dataclasses.replace(self, layers=tuple(rows[:count]), window_layers=tuple(rows[count:]))
+
+    @property
     def convolutions(self) -> tuple[Conv, ...]:
-        """The rows of `layers` that hold weights."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Conv))
+        """The rows that hold weights."""
+        return tuple(layer for layer in self.rows if isinstance(layer, Conv))
 
     @property
     def stride(self) -> int:
@@ -168,7 +192,22 @@ class Spec:
     @property
     def columns(self) -> int:
         """Output columns of a window: without padding, those whose receptive field lies inside it."""
-        return self.shapes(self.frames)[-1][0]
+        return self._columns_made[0]
+
+    @property
+    def _columns_made(self) -> Shape:
+        """Shape of what `layers` make of a window's frames."""
+        return list(stack.shapes(self.layers, self.frames, self.front_end.bins))[-1]
+
+    @property
+    def results(self) -> int:
+        """Results of steps whose maximum is a window's embedding: its columns, or what `window_layers` make of them."""
+        return 1 if self.window_layers else self.columns
+
+    @property
+    def results_per_hop(self) -> int:
+        """Of these, in a step."""
+        return 1 if self.window_layers else self.columns_per_hop
 
     @property
     def frames_used(self) -> int:
@@ -217,49 +256,66 @@ class Spec:
 
         In a step each layer has what it kept in front of its input, so nothing is lost at the edges.
         """
-        return list(stack.shapes(self.layers, frames, self.front_end.bins, step=step))
+        made = list(stack.shapes(self.layers, frames, self.front_end.bins, step=step))
+        if self.window_layers:
+            _, bins, channels = made[-1]
+            made += stack.shapes(self.window_layers, self.columns, bins, channels=channels)
+        return made
 
     @property
     def state_shapes(self) -> list[tuple[int, int, int, int]]:
-        """Shape [1, time, frequency, channels] of each state: the last columns of a layer's input, if it keeps any."""
-        return stack.state_shapes(self.layers, self.frames_per_hop, self.front_end.bins)
+        """Shape [1, time, frequency, channels] of each state: the last columns of a layer's input, if it keeps any; and
+        those columns of the windows to come that `window_layers` have not seen the last of.
+        """
+        made = stack.state_shapes(self.layers, self.frames_per_hop, self.front_end.bins)
+        return [*made, (1, self.columns_kept, *self._columns_made[1:])] if self.columns_kept else made
+
+    @property
+    def columns_kept(self) -> int:
+        """Columns that are kept from one step to the next for `window_layers`."""
+        return max(0, self.columns - self.columns_per_hop) if self.window_layers else 0
 
     @property
     def macs_per_hop(self) -> int:
         """Multiply-accumulates of the network in one hop: a step, or the whole window where it does not stream."""
         if not self.streaming:
             return self.macs_per_window
-        return stack.macs(self.layers, self.shapes(self.frames_per_hop, step=True))
+        return stack.macs(self.rows, self.shapes(self.frames_per_hop, step=True))
 
     @property
     def macs_per_window(self) -> int:
         """Multiply-accumulates of the network when a window is computed from scratch."""
-        return stack.macs(self.layers, self.shapes(self.frames_used))
+        return stack.macs(self.rows, self.shapes(self.frames_used))
 
     @property
     def parameters(self) -> int:
         """Weights and biases of the deployed network (batch normalisation folded)."""
-        return stack.parameters(self.layers)
+        return stack.parameters(self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` is the inverse."""
-        document = dataclasses.asdict(dataclasses.replace(self, layers=(Conv(1),), streaming=False))
-        return {**document, "layers": spec_json.rows(self.layers), "streaming": self.streaming}
+        plain = dataclasses.replace(self, layers=(Conv(1),), window_layers=(), streaming=False)
+        document = {**dataclasses.asdict(plain), "layers": spec_json.rows(self.layers), "streaming": self.streaming}
+        # Left out where there are none: files of before there were any are read as they are, and written so.
+        del document["window_layers"]
+        return {**document, "window_layers": spec_json.rows(self.window_layers)} if self.window_layers else document
 
     @classmethod
     def from_json(cls, document: object) -> Spec:
         """The spec in a JSON object; ModelFileError names what is missing, unknown or impossible."""
         try:
-            values = spec_json.fields(cls, spec_json.upgraded(document), "spec")
+            document = spec_json.upgraded(document)
+            if isinstance(document, dict):
+                document = {"window_layers": [], **document}
+            values = spec_json.fields(cls, document, "spec")
             front_ends: dict[object, type[LogMel] | type[Decibel]] = {"log_mel": LogMel, "decibel": Decibel}
             kind = spec_json.kind(values["front_end"], list(front_ends), "spec.front_end")
             values["front_end"] = front_ends[kind](
                 **spec_json.fields(front_ends[kind], values["front_end"], "spec.front_end")
             )
             values["image"] = ImageTower(**spec_json.fields(ImageTower, values["image"], "spec.image"))
-            values["layers"] = tuple(
-                spec_json.layer(row, f"spec.layers[{i}]") for i, row in enumerate(values["layers"])
-            )
+            for table in ("layers", "window_layers"):
+                values[table] = tuple(spec_json.layer(row, f"spec.{table}[{i}]") for i, row in enumerate(values[table]))
             return cls(**values)
         except OptionError as error:
             raise ModelFileError(f"the spec contradicts itself: {error}") from error

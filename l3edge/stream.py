@@ -182,7 +182,7 @@ class _Steps:
         self._steps_per_hop = hop // spec.hop
         self._reads = {hops: spec.samples_of(hops) for hops in reversed(network.hops)}  # longest first
         self._states = network.zero_states()
-        self._ring = np.zeros((spec.columns, spec.embedding_size), network.dtype)
+        self._ring = np.zeros((spec.results, spec.embedding_size), network.dtype)
         self._done = 0
         # Samples from where the next step begins to read; the first begins before the signal does.
         self._pending = np.zeros(-self._start, np.float32)

@@ -132,5 +132,5 @@ def _expected(spec: Spec, hops: int | None, target: str) -> dict[str, dict[str, 
     new: dict[str, tuple[int, ...]] = {"samples": (spec.samples_of(hops),)}
     if target == "edgetpu":
         new = {"log_mel": (1, spec.frames_per_hop, spec.front_end.bins, 1)}
-    columns = (1, hops * spec.columns_per_hop, spec.embedding_size)
+    columns = (1, hops * spec.results_per_hop, spec.embedding_size)
     return {"inputs": {**new, **states}, "outputs": {"columns": columns, **states}}

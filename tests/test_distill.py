@@ -117,6 +117,8 @@ def same(one: Path, two: Path, *files: str) -> None:
         "separable:6-8-8-10,step=100",
         "separable:6-8-8-10,size=12,pool=mean",
         "mobilenet:6-8-10-10-12-12-14-14-14-16,time=6,pool=mean+time",
+        "mobilenet:6-8-10-10-12-12-14-14,window=2,pool=mean+time",
+        "mobilenet:6-8-10-10-12-12-14-14,window=6",
         "mobilenet:6-8-10-10-12-12-14-14,time=7,halvings=4,step=100",
     ],
 )
@@ -129,7 +131,7 @@ def test_columns_of_a_clip_are_those_of_its_windows(name: str) -> None:
     clip = random.normal(0, 0.1, (2, 40_000)).astype(np.float32)
     hop, windows = 3200, 1 + (40_000 - spec.window) // 3200
     log_mel = frontend.features(clip, spec.front_end)[..., None]
-    made = distillation.embeddings_of(network.columns_tower(audio)(log_mel), spec, windows, hop)
+    made = network.ClipTower(audio, spec)(log_mel, windows, hop, training=False)
     assert made.shape == (2, windows, spec.embedding_size)
     cut = np.stack([clip[:, i * hop : i * hop + spec.window] for i in range(windows)], 1).reshape(-1, spec.window)
     alone = audio(correspondence.features(cut, spec)).numpy().reshape(made.shape)

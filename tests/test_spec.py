@@ -8,7 +8,7 @@ import json
 import pytest
 
 from l3edge import ModelFileError, OptionError
-from l3edge.layers import Conv, Pool, l3_stack, mobilenet_stack, separable_stack
+from l3edge.layers import Conv, Pool, l3_stack, mobilenet_stack, mobilenet_window, separable_stack
 from l3edge.spec import PRESETS, Decibel, LogMel, Spec, openl3_spec
 
 # parameters, multiply-accumulates a hop, a window
@@ -142,6 +142,31 @@ def test_a_mobilenet_stack() -> None:
     assert (less.receptive_field, less.columns, less.samples_seen) == (59, 3, deep.samples_seen)
     # a hop is 8 frames of 64 bins: 4 x 32 positions of the first two rows
     assert Spec("", rows[:3]).macs_per_hop == 4 * 32 * 4 * (9 + 9 + 8)
+
+
+def test_layers_of_a_window() -> None:
+    """They see the columns of a window, all of them and nothing else; the columns alone are streamed."""
+    body, window = mobilenet_stack((4, 8, 16, 16, 32, 32)), mobilenet_window((64, 64), 32)
+    spec = Spec("", body, window_layers=(*window, Pool((3, 4), (3, 4), "mean")))
+    plain = Spec("", body)
+    assert window[0] == Conv(32, (3, 3), (2, 2), padding="same", depthwise=True)
+    assert (spec.columns, spec.columns_kept, spec.results, spec.results_per_hop) == (5, 4, 1, 1)
+    assert (plain.columns_kept, plain.results, plain.results_per_hop) == (0, 5, 1)
+    assert (spec.receptive_field, spec.frames_used, spec.step_start) == (43, 75, plain.step_start)
+    assert spec.state_shapes == [*plain.state_shapes, (1, 4, 8, 32)]
+    assert spec.shapes(75)[-3:] == [(3, 4, 64), (3, 4, 64), (1, 1, 64)]
+    assert spec.shapes(8, step=True)[-4:] == spec.shapes(75)[-4:]
+    assert spec.embedding_size == 64
+    of_window = 3 * 4 * (9 * 32 + 32 * 64 + 9 * 64 + 64 * 64)
+    assert spec.macs_per_hop - plain.macs_per_hop == of_window
+    assert spec.macs_per_window - plain.macs_per_window == of_window
+    assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert "window_layers" not in plain.to_json()
+    assert spec.with_rows(spec.rows) == spec
+    with pytest.raises(OptionError, match="window_layers are of models that stream"):
+        Spec("", body, window_layers=window, streaming=False)
+    with pytest.raises(OptionError, match="window_layers leave nothing"):
+        Spec("", body, window_layers=(*window, Pool((4, 4), (4, 4))))
 
 
 def test_finer_frames_align_too() -> None:

@@ -23,7 +23,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not in the device enviro
 import l3edge
 from export import contract, convert, graph, streaming
 from l3edge import OptionError, engine, frontend, layers, model_file
-from l3edge.layers import Conv, Layer, Pool, separable_stack
+from l3edge.layers import Conv, Layer, Pool, mobilenet_window, separable_stack
 from l3edge.spec import Decibel, LogMel, Spec
 from training.backend import tf
 
@@ -84,14 +84,18 @@ def specs(draw: st.DrawFn) -> Spec:
 def network_of(spec: Spec, seed: int, inputs: np.ndarray, *, int8: bool) -> graph.Network:
     """Random weights, each filter centred and scaled on the inputs so that none is dead; ranges that just hold them."""
     weights, ranges, x = [], [], inputs
-    kernels = iter(graph.random_weights(spec.layers, seed))
-    for layer in spec.layers:
+    kernels = iter(graph.random_weights(spec.rows, seed))
+    for number, layer in enumerate(spec.rows):
+        if number == len(spec.layers):
+            x = x[:, : spec.columns]
         if isinstance(layer, Pool):
             pool = tf.nn.max_pool2d if layer.kind == "maximum" else tf.nn.avg_pool2d
             x = pool(x, layer.size, layer.stride, "VALID").numpy()
             continue
         kernel, _ = next(kernels)
-        x = np.pad(x, ((0, 0), (0, 0), layers.same_padding(x.shape[2], layer, 1), (0, 0)))
+        same = layer.padding == "same"
+        along = layers.same_padding(x.shape[1], layer, 0) if same else (0, 0)
+        x = np.pad(x, ((0, 0), along, layers.same_padding(x.shape[2], layer, 1), (0, 0)))
         if layer.depthwise:
             x = tf.nn.depthwise_conv2d(x, kernel, (1, *layer.stride, 1), "VALID").numpy()
         else:
@@ -267,8 +271,19 @@ PARTS = Spec(
 )
 
 
+# Two columns a hop, of which the layers of a window see seven, padded.
+WHOLE = Spec(
+    "whole",
+    (Conv(6, stride=(2, 2)), Conv(6, depthwise=True), Conv(8, (1, 1)), Pool()),
+    LogMel(bands=24, frame_step=200),
+    window=9600,
+    hop=1600,
+    window_layers=(*mobilenet_window((10, 10), 8), Conv(12, (3, 2), padding="same"), Pool((1, 3), (1, 3), "mean")),
+)
+
+
 @pytest.mark.parametrize("int8", [True, False], ids=["int8", "float32"])
-@pytest.mark.parametrize("spec", [GAPS, PARTS], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [GAPS, PARTS, WHOLE], ids=lambda spec: spec.name)
 def test_such_a_stack_in_a_model_file(spec: Spec, int8: bool, tmp_path: Path) -> None:
     """The whole contract, sound in, through the SDK: gaps, overlaps, strides and dilation in one stack; depthwise rows
     and mean pools in the other.

@@ -1,7 +1,6 @@
 """Distillation as a training objective: what a student is asked for, its losses, one step, an evaluation.
 
-The student's tower is run on whole clips. It is convolutional in time and valid there, so the columns of a clip are the
-columns of all its windows, and a clip of 5 s gives 41 embeddings for the work of five windows.
+The student's tower is run on whole clips (`network.ClipTower`).
 
 Losses, each with a weight (those on videos: `training.seeing`):
     embedding   mean squared error of a linear projection of the embedding, thrown away afterwards, against the
@@ -43,14 +42,6 @@ _BATCH = 16  # clips that are scored at a time
 _SEEN = 100  # what tells the random numbers for videos' sound from those for clips
 
 
-def embeddings_of(columns: Any, spec: Spec, windows: int, hop: int) -> Any:
-    """Columns of clips [b, columns, bins, channels] -> embeddings of their windows every `hop` samples [b, k, d]."""
-    columns = tf.reduce_max(columns, 2)
-    every = hop // (spec.front_end.frame_step * spec.stride)
-    of_window = (np.arange(windows) * every)[:, None] + np.arange(spec.columns)
-    return tf.reduce_max(tf.gather(columns, of_window, axis=1), 2)
-
-
 def check(spec: Spec, hop: int) -> None:
     """Raise TrainingError where a network is none for whole clips, or has no column every `hop` samples."""
     if not spec.streaming or spec.embedding != "maximum" or not isinstance(spec.front_end, LogMel):
@@ -85,7 +76,7 @@ class Distiller:
         self.hop, self.decay = lessons.hop, weight_decay
         classes = lessons.outputs["scores"].shape[-1] if weights["scores"] else 0
         self.model = network.student_model(spec, classes)
-        self.columns = network.columns_tower(self.model.get_layer("audio"))
+        self.tower = network.ClipTower(self.model.get_layer("audio"), spec)
         self.aims = aims
         parts = [self.model]
         if aims is not None:
@@ -118,7 +109,7 @@ class Distiller:
         x = frontend.features(audio, self.spec.front_end, TF_OPS)  # [b, frames, 64]
         if seed is not None:
             x = degraded.heard(x, seed, self.spec.front_end, self._bands)
-        return embeddings_of(self.columns(x[..., None], training=training), self.spec, windows, self.hop)
+        return self.tower(x[..., None], windows, self.hop, training=training)
 
     def features(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
@@ -265,14 +256,13 @@ def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[
 
 def scores(model: tf_keras.Model, spec: Spec, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
     """The scores of a `network.student_model` for all windows of clips as they are, float32 [clips, k, classes]."""
-    columns = network.columns_tower(model.get_layer("audio"))
+    tower = network.ClipTower(model.get_layer("audio"), spec)
     head = model.get_layer("tags").get_layer("dense")
 
     @tf.function(reduce_retracing=True)
     def batch(sound: Any) -> Any:
         x = frontend.features(_full_scale(sound), spec.front_end, TF_OPS)
-        made = columns(x[..., None], training=False)
-        return tf.sigmoid(head(embeddings_of(made, spec, lessons.inside.shape[1], lessons.hop)))
+        return tf.sigmoid(head(tower(x[..., None], lessons.inside.shape[1], lessons.hop, training=False)))
 
     parts = [batch(lessons.audio[clips[i : i + _BATCH]]).numpy() for i in range(0, len(clips), _BATCH)]
     return np.concatenate(parts)

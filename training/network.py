@@ -92,7 +92,7 @@ def audio_tower(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     Input float32 [b, spec.frames_used, bins, 1], natural log or decibels; output float32 [b, spec.embedding_size].
     """
     inputs = tf_keras.Input((spec.frames_used, spec.front_end.bins, 1), name="log_mel")  # [b, 76, 64, 1]
-    x = stack(inputs, spec.layers, sync_batch_norm=sync_batch_norm)  # [b, 2, 8, 256]: the window's output columns
+    x = stack(inputs, spec.rows, sync_batch_norm=sync_batch_norm)  # [b, 2, 8, 256]: the window's output columns
     if spec.embedding == "flatten":
         x = tf_keras.layers.Permute((2, 1, 3), name="permute")(x)  # [b, bins, columns, channels]
         x = tf_keras.layers.Flatten(name="flatten")(x)
@@ -112,16 +112,42 @@ def image_tower(spec: Spec, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     return tf_keras.Model(inputs, x, name="image")
 
 
-def columns_tower(audio: tf_keras.Model) -> tf_keras.Model:
-    """The layers of an `audio_tower`, weights and all, up to its output columns, for clips of any length.
-
-    Input float32 [b, frames, bins, 1]; output float32 [b, columns, bins', channels].
-    """
-    _, *rows, _ = audio.layers  # less the input, and the maximum
-    inputs = x = tf_keras.Input((None, *audio.input_shape[2:]), name="log_mel")
-    for layer in rows:
+def _chain(layers: Sequence[Any], shape: Sequence[int | None], name: str) -> tf_keras.Model:
+    inputs = x = tf_keras.Input(shape, name=f"{name}_in")
+    for layer in layers:
         x = layer(x)
-    return tf_keras.Model(inputs, x, name="columns")
+    return tf_keras.Model(inputs, x, name=name)
+
+
+class ClipTower:
+    """The layers of an `audio_tower`, weights and all, on clips of any length: all their windows at once.
+
+    The tower is valid in time, so the columns of a clip are those of all its windows: a clip of 5 s gives 41 embeddings
+    for the work of five windows. Only the spec's `window_layers` are computed window by window.
+    """
+
+    def __init__(self, audio: tf_keras.Model, spec: Spec) -> None:
+        self.spec = spec
+        _, *layers, _ = audio.layers  # less the input, and the maximum
+        counts = {Conv: 1, Pool: 1}
+        for row in spec.layers:
+            counts[type(row)] += 1
+        first = (f"pad{counts[Conv]}", f"conv{counts[Conv]}", f"pool{counts[Pool]}")  # of window_layers
+        count = next((i for i, layer in enumerate(layers) if layer.name in first), len(layers))
+        self._columns = _chain(layers[:count], (None, *audio.input_shape[2:]), "columns")
+        shape = (spec.columns, *self._columns.output_shape[2:])
+        self._windows = _chain(layers[count:], shape, "windows") if spec.window_layers else None
+
+    def __call__(self, x: Any, windows: int, hop: int, *, training: bool) -> Any:
+        """Float32 [b, frames, bins, 1] -> embeddings [b, windows, d] of so many windows, one every `hop` samples."""
+        columns = self._columns(x, training=training)  # [b, columns, bins, channels]
+        every = hop // (self.spec.front_end.frame_step * self.spec.stride)
+        of_window = (np.arange(windows) * every)[:, None] + np.arange(self.spec.columns)
+        if self._windows is None:
+            return tf.reduce_max(tf.gather(tf.reduce_max(columns, 2), of_window, axis=1), 2)
+        cut = tf.gather(columns, of_window, axis=1)  # [b, windows, columns, bins, channels]
+        made = self._windows(tf.reshape(cut, [-1, *self._windows.input_shape[1:]]), training=training)
+        return tf.reshape(tf.reduce_max(made, [1, 2]), [-1, windows, self.spec.embedding_size])
 
 
 def student_model(spec: Spec, classes: int = 0) -> tf_keras.Model:

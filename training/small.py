@@ -29,6 +29,6 @@ def _narrowed(filters: Sequence[int]) -> tuple[int, ...]:
 def small(spec: Spec) -> Spec:
     """The narrow version of a spec, named "<name>-small"."""
     narrow = iter(_narrowed([layer.filters for layer in spec.convolutions]))
-    layers = tuple(layer._replace(filters=next(narrow)) if isinstance(layer, Conv) else layer for layer in spec.layers)
+    rows = tuple(layer._replace(filters=next(narrow)) if isinstance(layer, Conv) else layer for layer in spec.rows)
     image = ImageTower(min(IMAGE_SIZE, spec.image.size), _narrowed(spec.image.filters))
-    return dataclasses.replace(spec, name=f"{spec.name}-small", layers=layers, image=image)
+    return dataclasses.replace(spec.with_rows(rows), name=f"{spec.name}-small", image=image)
