@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import l3edge
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path for path in EXAMPLES.glob("*.py") if path.name != "microphone.py")  # that: test_microphone.py
 
@@ -33,7 +35,7 @@ def test_example_runs(script: Path, tmp_path: Path) -> None:
 def test_embed_file_writes_what_it_says(tmp_path: Path) -> None:
     run(EXAMPLES / "embed_file.py", str(EXAMPLES / "scene.flac"), "out.npz", cwd=tmp_path)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as saved:
-        assert saved["embeddings"].shape == (111, 256)
+        assert saved["embeddings"].shape == (111, l3edge.load().spec.embedding_size)
         assert saved["times"][0] == 0.5
 
 
