@@ -3,7 +3,7 @@
     python -m tests.golden    adds what this machine and its engines give, and refuses to change what is there
 
 Where a combination is known, a test wants its exact bits; where it is not (another engine version, another kind of
-CPU), each value may differ by one int8 step from every combination that is.
+CPU), each value may differ by as many int8 steps as `MOST_STEPS` says from every combination that is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 import l3edge
 from l3edge import engine
 
+# Between engines and kinds of CPU, by model; what was measured is on its card. Engines round differently, and over
+# 19 layers it adds up: LiteRT and tflite-runtime are three steps apart, and a kind of CPU not seen yet may add one.
+MOST_STEPS = {"edge-m-1": 1, "avc-s-1": 1, "edge-m-2": 4}
 HERE = Path(__file__).parent
 SCENE = HERE.parent / "examples" / "scene.flac"
 

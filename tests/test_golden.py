@@ -20,13 +20,13 @@ def test_bits_are_as_they_were(name: str, engine_name: str) -> None:
     if known is not None:
         np.testing.assert_array_equal(made, known)
     for other in kept.values():
-        assert np.abs(made.astype(int) - other).max() <= 1
+        assert np.abs(made.astype(int) - other).max() <= golden.MOST_STEPS[name]
 
 
 @pytest.mark.parametrize("name", l3edge.models())
-def test_kept_combinations_are_one_step_apart_and_no_constant(name: str) -> None:
+def test_kept_combinations_are_close_and_no_constant(name: str) -> None:
     kept = list(golden.read(name).values())
     for i, a in enumerate(kept):
         assert len(np.unique(a, axis=0)) > 100
         for b in kept[:i]:
-            assert np.abs(a.astype(int) - b).max() <= 1
+            assert np.abs(a.astype(int) - b).max() <= golden.MOST_STEPS[name]
