@@ -27,6 +27,10 @@ declare -A rows=(
   [short]="mobilenet:32-64-128-128-256-256-512,time=6,pool=mean $begin"
   [narrow]="mobilenet:32-64-128-128-256-256-256,time=6,pool=mean $begin"
   [long]="$middle-512-512-512-1024-1024,time=6,pool=mean $begin"
+  # blocks on all columns of a window, padded; the others are streamed
+  [window-4]="$middle-512,window=4,pool=mean+time $begin"
+  [window-6]="$middle-512,window=6,pool=mean+time $begin"
+  [window-10]="$middle-512-512-512-1024-1024,window=10,pool=mean+time $begin"
   # blocks that look at several columns; frame step, embedding size, pooling over frequency
   [time-5]="$middle,time=5,pool=mean $begin"
   [time-7]="$middle,time=7,pool=mean $begin"

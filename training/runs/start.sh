@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whether audio-visual correspondence earns its place before distillation: the same student from random weights, from a
 # tower that AVC has trained on synthesised videos, and from YAMNet's own weights; same data and steps, three seeds each,
-# judged on fold 3 of ESC-10, which none of them heard. An hour on 2 CPU cores; the folder of L3EDGE_DATA as for search.sh.
+# judged on fold 3 of ESC-10, which none of them heard. The folder of L3EDGE_DATA is as for search.sh.
 #
 #   bash training/runs/start.sh WORK     everything it makes goes to the folder WORK; STEPS=240, VIDEOS=600, AVC_STEPS=400
 #
@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${1:?usage: bash training/runs/start.sh WORK}
 python=${PYTHON:-python}
-student=mobilenet:32-64-128-128-256-256-512,time=5,pool=mean+time  # edge-s-1's
+student=mobilenet:32-64-128-128-256-256-512,time=5,pool=mean+time  # soon trained
 
 # As distilled.sh makes it.
 "$python" -m training.corpus --out "$work/corpus" --clips 10000 --share esc10=1 --share librosa=0.05 --held-out 0.05 --jobs 2
