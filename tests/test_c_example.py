@@ -25,6 +25,7 @@ import l3edge
 from l3edge import model_file
 from l3edge.spec import PRESETS, Spec
 
+from . import golden
 from .conftest import DATA, STUBS
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,7 @@ def test_program_says_what_the_sdk_says(
         np.testing.assert_array_equal(times, centres)
         difference = np.abs(values - embeddings).max()
         if model.network.dtype == np.int8:
-            assert round(float(difference / model.network.scale), 3) <= 1
+            assert round(float(difference / model.network.scale), 3) <= golden.MOST_STEPS[path.stem]
         else:
             assert difference <= 1e-5 * np.abs(embeddings).max()
 

@@ -82,7 +82,7 @@ def by_svm(x: NDArray[np.float32], clip: NDArray[np.int64], clips: list[Clip]) -
 def test_figures_are_those_of_a_plain_script(protocol: str, script: Callable[..., Judge], esc10: list[Clip]) -> None:
     from threadpoolctl import threadpool_limits
 
-    windows = rotation.embed(embedders.load("edge-m"), esc10, 0, PROTOCOLS[protocol])
+    windows = rotation.embed(embedders.load("edge-m-1"), esc10, 0, PROTOCOLS[protocol])
     counts, confusion, _ = rotation.rotate(PROTOCOLS[protocol].classify, windows, esc10)
     with threadpool_limits(1):  # sums in the same order, so that near ties are decided alike
         right, taken = script(windows.values, windows.clip, esc10)
@@ -93,7 +93,7 @@ def test_figures_are_those_of_a_plain_script(protocol: str, script: Callable[...
     for clip in esc10:
         of_script[labels.index(clip.label), labels.index(taken[clip.name])] += 1
     assert confusion.tolist() == of_script.tolist()
-    assert 0.75 < np.trace(confusion) / confusion.sum() < 0.95  # the README says 86 %; chance is 10 %
+    assert 0.75 < np.trace(confusion) / confusion.sum() < 0.95  # its card says 86 %; chance is 10 %
 
 
 LABELS = ("cat", "dog", "hen")
