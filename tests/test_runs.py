@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.skipif(not ESC10.is_dir(), reason="needs ESC-10 and YAMNet, in the folder that L3EDGE_DATA names")
 def test_a_distilled_model_is_made_by_its_script(tmp_path: Path) -> None:
     """From sounds to model files that tell what they heard, and what they were not to hear."""
-    student = "mobilenet:32-64-128,time=1,size=24"
+    student = "mobilenet:32-64-128-128-256,window=1,size=24,pool=mean+time"
     command = ["bash", "training/runs/distilled.sh", "tiny-1", student, "2000", str(tmp_path)]
     environment = {**os.environ, "SMALL": "1", "PYTHON": sys.executable, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
