@@ -31,7 +31,7 @@ TOWERS = ("audio", "image")  # of the layers of `avc_model`; the others, which j
 
 class Pointwise(tf_keras.layers.Conv2D):
     """A 1x1 convolution as the product of matrices that it is: TensorFlow's gradient of this one is the faster on CPUs
-    (6 times, of 512 channels on few columns), and the same on GPUs.
+    (6 times, of 512 channels on few columns: training/LOG.md). On GPUs it has not been measured.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
