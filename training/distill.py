@@ -37,6 +37,7 @@ _CURVES = {
     "embedding": ("embedding", "error of the embedding, variance = 1", 1.0),
     "scores": ("scores", "divergence of the scores, nats", None),
     "relational": ("relational", "error of the cosines, squared", None),
+    "keep": ("keep", "difference from the beginning, variance = 1", 1.0),
     "avc": ("avc", "cross entropy of the pairs, nats", math.log(2)),
     "vision": ("vision", "divergence from what is seen, nats", None),
 }
@@ -149,6 +150,8 @@ def _go_on(
         artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
     elif args.inherit:
         _inherit(student, heard["train"], clips["train"], teacher, args.seed)
+    if weights["keep"] and not student.step:
+        student.remember(_sample(heard["train"], clips["train"], args.seed))
     if args.focus:
         clips["train"] = heard["train"].repeated(clips["train"], *args.focus)
     status = _train(student, heard, clips, args, manager, stop)
@@ -166,7 +169,12 @@ def _inherit(student: Distiller, lessons: Lessons, clips: NDArray[np.int64], tea
     if teacher.sample_rate != student.spec.sample_rate:
         raise TrainingError(f"--inherit: {teacher.name} hears {teacher.sample_rate} Hz, {student.spec.name} does not")
     inherit.begin(student.model.get_layer("audio"), path, sound, teacher.sample_rate, student.features(sound))
-    student.fit_heads([batch_of(lessons, clips, seed, step, _INHERITED, 1) for step in range(_FITTED)])
+    student.fit_heads(_sample(lessons, clips, seed))
+
+
+def _sample(lessons: Lessons, clips: NDArray[np.int64], seed: int) -> list[dict[str, NDArray[Any]]]:
+    """Batches of single windows."""
+    return [batch_of(lessons, clips, seed, step, _INHERITED, 1) for step in range(_FITTED)]
 
 
 def _check_unheard(args: argparse.Namespace) -> None:

@@ -37,6 +37,8 @@ examples:
   python -m training.distill --data corpus --run runs/b --student separable:32-64-128-256 --exclude fold-3
   python -m training.distill --data corpus --run runs/c --target whiten --components 128 --domain music --scores 0
   python -m training.distill --data corpus --run runs/d --teacher edge-l --relational 1
+  python -m training.distill --data corpus --run runs/g --inherit --keep 1 \\
+      --student mobilenet:32-64-128-128-256-256-512-512,window=2,pool=mean+time --batch 48 --crop 2
   python -m training.distill --data corpus --run runs/e --videos shards --avc 0.3
   python -m training.supervised --data shards --run runs/seen
   python -m training.distill --data shards --run runs/f --videos shards --vision 1 --vision-teacher runs/seen \\
@@ -110,6 +112,14 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--embedding", type=weight, default=1.0, metavar="W", help="regression on the embedding")
     asked.add_argument("--scores", type=weight, default=0.2, metavar="W", help="divergence from the scores")
     asked.add_argument("--relational", type=weight, default=0.0, metavar="W", help="cosines between windows")
+    asked.add_argument(
+        "--keep",
+        type=weight,
+        default=0.0,
+        metavar="W",
+        help="difference from what the network of --inherit or --init gave at first, for the sound before it is "
+        "made worse",
+    )
     asked.add_argument("--target", choices=TARGETS, default="standardise", help="what the embedding is scaled by")
     asked.add_argument("--components", type=positive_int, metavar="N", help="of --target whiten: so many alone")
     asked.add_argument("--domain", metavar="LABEL", help="scale by the clips of this label alone")
@@ -150,6 +160,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         made.error("--vision and --vision-teacher go together: how much, and whose pictures' classes")
     if args.inherit and args.init:
         made.error("--inherit and --init: a student begins with one or the other")
+    if args.keep and not (args.inherit or args.init):
+        made.error("--keep: random weights are nothing to keep; begin with --inherit or --init")
     if args.videos_batch == 1 and args.avc:
         made.error("--videos-batch must be at least 2: negatives of --avc are made within a batch")
     return args

@@ -10,6 +10,9 @@ Losses, each with a weight (those on videos: `training.seeing`):
                 from the teacher's, summed over classes (Hinton et al. 2015, for independent classes)
     relational  squared difference between the student's and the teacher's matrices of cosines between the windows of a
                 batch, one window a clip (Tung & Mori 2019; Park et al. 2019)
+    keep        mean squared difference of the embedding, of sound made worse, from what the network that the student
+                began with gives for the sound as it was, each value over its deviation: what it could already do is
+                not forgotten (Li & Hoiem 2016, "Learning without forgetting"), and is learned for worse sound
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ from .backend import tf, tf_keras
 from .cli import TrainingError
 from .lessons import Lessons
 from .seeing import Seeing
-from .targets import Target
+from .targets import Target, deviations
 from .tf_ops import TF_OPS
 
-LOSSES = ("embedding", "scores", "relational")
+LOSSES = ("embedding", "scores", "relational", "keep")
 _LEAST_SCORE = 1e-4  # scores are taken to be so far from 0 and 1
 _DECAY = 0.03  # of what is fitted, relative to the embedding's mean variance
 _BATCH = 16  # clips that are scored at a time
@@ -84,6 +87,12 @@ class Distiller:
             self.projection.build((None, spec.embedding_size))
             parts.append(self.projection)
         parts += seeing.parts if seeing else []
+        self._first, kept = None, []
+        if self.weights["keep"]:
+            audio = network.student_model(spec).get_layer("audio")
+            self._first = network.ClipTower(audio, spec)
+            self._deviation = tf.Variable(tf.ones(spec.embedding_size))
+            kept = [*audio.weights, self._deviation]
         self.variables = [variable for part in parts for variable in part.trainable_variables]
         self.optimizer = tf_keras.optimizers.Adam(0.0, jit_compile=False)
         self.optimizer.build(self.variables)
@@ -92,7 +101,7 @@ class Distiller:
         self.history: list[dict[str, float | None]] = []
         self.sums = dict.fromkeys(("loss", *LOSSES, *(seeing.weights if seeing else ())), 0.0)
         self._numbers = tf.Variable("", dtype=tf.string)
-        kept = [variable for part in parts for variable in part.weights]
+        kept += [variable for part in parts for variable in part.weights]
         self.checkpoint = tf.train.Checkpoint(variables=[*kept, *self.optimizer.variables], numbers=self._numbers)
 
     def save(self, manager: Any) -> None:
@@ -110,6 +119,13 @@ class Distiller:
         if seed is not None:
             x = degraded.heard(x, seed, self.spec.front_end, self._bands)
         return self.tower(x[..., None], windows, self.hop, training=training)
+
+    def _with_first(self, audio: Any, outputs: dict[str, Any], windows: int) -> dict[str, Any]:
+        """The teacher's outputs, and what the network that the student began with gives, where that is to be kept."""
+        if self._first is None:
+            return outputs
+        x = frontend.features(audio, self.spec.front_end, TF_OPS)
+        return outputs | {"first": self._first(x[..., None], windows, self.hop, training=False)}
 
     def features(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
@@ -142,7 +158,16 @@ class Distiller:
             found["relational"] = tf.reduce_mean(
                 tf.square(tf.matmul(mine, mine, transpose_b=True) - tf.matmul(theirs, theirs, transpose_b=True))
             )
+        if self.weights["keep"]:
+            error = tf.reduce_mean(tf.square((embeddings - outputs["first"]) / self._deviation), -1)
+            found["keep"] = tf.reduce_sum(share * error)
         return found
+
+    def remember(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
+        """Keep the tower as it is, for the loss `keep`; batches: as for `fit_heads`."""
+        self._first.audio.set_weights(self.tower.audio.get_weights())
+        embeddings = np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
+        self._deviation.assign(deviations(embeddings))
 
     def fit_heads(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
         """Begin with the linear layers that read the embedding best as it is: from random ones, the first steps would
@@ -183,8 +208,9 @@ class Distiller:
         with tf.GradientTape() as tape:
             found = {}
             if self.listens:
-                embeddings = self._embed(_full_scale(audio), inside.shape[1], True, seed if self.degrade else None)
-                found = self._losses(embeddings, outputs, inside)
+                sound, windows = _full_scale(audio), inside.shape[1]
+                embeddings = self._embed(sound, windows, True, seed if self.degrade else None)
+                found = self._losses(embeddings, self._with_first(sound, outputs, windows), inside)
             if self.seeing:
                 key = tf.random.experimental.stateless_fold_in(seed, _SEEN) if self.degrade else None
                 found |= self.seeing.losses(self._embed(seen["audio"], 1, True, key)[:, 0], seen)
@@ -196,8 +222,9 @@ class Distiller:
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, audio: Any, inside: Any, outputs: Any) -> tuple[dict[str, Any], Any]:
-        embeddings = self._embed(_full_scale(audio), inside.shape[1], False)
-        return self._losses(embeddings, outputs, inside), embeddings
+        sound, windows = _full_scale(audio), inside.shape[1]
+        embeddings = self._embed(sound, windows, False)
+        return self._losses(embeddings, self._with_first(sound, outputs, windows), inside), embeddings
 
     @tf.function(reduce_retracing=True)
     def _embed_window(self, audio: Any) -> Any:

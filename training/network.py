@@ -127,7 +127,7 @@ class ClipTower:
     """
 
     def __init__(self, audio: tf_keras.Model, spec: Spec) -> None:
-        self.spec = spec
+        self.audio, self.spec = audio, spec
         _, *layers, _ = audio.layers  # less the input, and the maximum
         counts = {Conv: 1, Pool: 1}
         for row in spec.layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,17 @@ def target(
         raise TrainingError("the teacher gives the same embedding for all training clips: there is nothing to learn")
     mean = x.mean(axis=0)
     if kind == "standardise":
-        deviation = x.std(axis=0)
-        least = _LEAST * math.sqrt(float(np.mean(deviation**2)))
-        matrix = np.diag(1 / np.maximum(deviation, max(least, 1e-6)))
+        matrix = np.diag(1 / deviations(x))
     else:
         variances, axes = np.linalg.eigh(np.cov(x, rowvar=False))
         order = np.argsort(-variances)
         kept = order[variances[order] > 1e-4 * variances.sum()][:components]
         matrix = axes[:, kept] / np.sqrt(variances[kept])
     return Target(mean.astype(np.float32), matrix.astype(np.float32))
+
+
+def deviations(x: NDArray[Any]) -> NDArray[Any]:
+    """[d]: what to divide embeddings [n, d] by, for a variance of 1 in each value, but for those that hardly vary."""
+    deviation = x.std(axis=0)
+    least = _LEAST * math.sqrt(float(np.mean(deviation**2)))
+    return np.maximum(deviation, max(least, 1e-6))

@@ -23,7 +23,7 @@ for without in "${folds[@]/#/-without-}" ""; do
   exclude=()
   if [ "$without" ]; then exclude=(--exclude "fold-${without#-without-}") rotations+=("$work/$name$without"); fi
   beside "$python" -m training.distill --teacher yamnet --inherit --student "$student" --data "$work/corpus" \
-    --run "$work/$name$without" --steps "$steps" --batch 48 --crop 2 --learning-rate 1e-3 \
+    --run "$work/$name$without" --steps "$steps" --batch 48 --crop 2 --learning-rate 1e-3 --keep 1 \
     --evaluate-every "$((steps / 4 + 1))" "${exclude[@]}"
 done
 all
