@@ -98,10 +98,7 @@ def _int8(rows: Sequence[dict[str, Any]]) -> str:
             (
                 f"`{row['model']}`",
                 interval(row["float32"]["window_accuracy"]),
-                *(
-                    "{:+.2f} ({:+.2f} to {:+.2f})".format(*_in_percent(row["int8_minus_float32"][share]))
-                    for share in ("window_accuracy", "clip_accuracy")
-                ),
+                *(difference(row["int8_minus_float32"][share]) for share in ("window_accuracy", "clip_accuracy")),
             )
             for row in rows
         ],
@@ -129,6 +126,11 @@ def _in_percent(estimate: dict[str, float]) -> tuple[float, float, float]:
 def interval(estimate: dict[str, float]) -> str:
     """A share in per cent with its interval."""
     return "{:.1f} ({:.1f} to {:.1f})".format(*_in_percent(estimate))
+
+
+def difference(estimate: dict[str, float]) -> str:
+    """A difference of shares in points, with its interval."""
+    return "{:+.2f} ({:+.2f} to {:+.2f})".format(*_in_percent(estimate))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

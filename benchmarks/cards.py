@@ -18,7 +18,7 @@ from training import artifacts
 from training.cli import HelpFormatter, TrainingError, run
 
 from .accuracy_models import CLEAN
-from .accuracy_page import DOCS, interval, markers, replace_between, table
+from .accuracy_page import DOCS, difference, interval, markers, replace_between, table
 
 MARKERS = markers("python -m benchmarks.cards")
 
@@ -51,10 +51,7 @@ def accuracy(rows: Sequence[dict[str, Any]], document: dict[str, Any]) -> str:
         lines.append((f"windows, {whose}, {row['hearing']}", f"{interval(row['window_accuracy'])} %"))
         if "float32" in row:
             of_windows, of_clips = (
-                "{value:+.2f} ({low:+.2f} to {high:+.2f})".format(
-                    **{key: 100 * row["int8_minus_float32"][share][key] for key in ("value", "low", "high")}
-                )
-                for share in ("window_accuracy", "clip_accuracy")
+                difference(row["int8_minus_float32"][share]) for share in ("window_accuracy", "clip_accuracy")
             )
             lines.append(("int8 minus float32, points", f"windows {of_windows}, clips {of_clips}"))
     told = (

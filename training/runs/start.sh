@@ -3,7 +3,7 @@
 # tower that AVC has trained on synthesised videos, and from YAMNet's own weights; same data and steps, three seeds each,
 # judged on fold 3 of ESC-10, which none of them heard. The folder of L3EDGE_DATA is as for search.sh.
 #
-#   bash training/runs/start.sh WORK     everything it makes goes to the folder WORK; STEPS=240, VIDEOS=600, AVC_STEPS=400
+#   bash training/runs/start.sh WORK     everything it makes goes to the folder WORK; STEPS=240, VIDEOS=1000, AVC_STEPS=800
 #
 # Interrupted, it goes on where it was: each step keeps what it has finished.
 set -euo pipefail
@@ -14,9 +14,9 @@ student=mobilenet:32-64-128-128-256-256-512,time=5,pool=mean+time  # soon traine
 
 # As distilled.sh makes it.
 "$python" -m training.corpus --out "$work/corpus" --clips 10000 --share esc10=1 --share librosa=0.05 --held-out 0.05 --jobs 2
-"$python" -m training.synthesize --out "$work/videos" --count "${VIDEOS:-600}" --seed 1
+"$python" -m training.synthesize --out "$work/videos" --count "${VIDEOS:-1000}" --seed 1
 "$python" -m training.prepare "$work/videos" --out "$work/shards"
-"$python" -m training.pretrain --preset "$student" --data "$work/shards" --run "$work/avc" --steps "${AVC_STEPS:-400}"
+"$python" -m training.pretrain --preset "$student" --data "$work/shards" --run "$work/avc" --steps "${AVC_STEPS:-800}"
 names=()
 . training/runs/beside.sh
 for seed in 0 1 2; do
@@ -24,7 +24,7 @@ for seed in 0 1 2; do
     case $start in
       random) begin=(--learning-rate 3e-3) ;;
       avc) begin=(--learning-rate 3e-3 --init "$work/avc") ;;
-      inherit) begin=(--learning-rate 1e-3 --inherit) ;;
+      inherit) begin=(--learning-rate 1e-3 --inherit --keep 1) ;;
     esac
     names+=("$start-$seed")
     beside "$python" -m training.distill --student "$student" --data "$work/corpus" --run "$work/$start-$seed-without-3" \
