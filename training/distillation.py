@@ -74,7 +74,7 @@ class Distiller:
     ) -> None:
         check(spec, lessons.hop)
         self.spec, self.degrade, self.seed, self.seeing = spec, degrade, seed, seeing
-        self.weights = weights | (seeing.weights if seeing else {})
+        self.weights = dict.fromkeys(LOSSES, 0.0) | weights | (seeing.weights if seeing else {})
         self.listens = any(weights[name] for name in LOSSES)
         self.hop, self.decay = lessons.hop, weight_decay
         classes = lessons.outputs["scores"].shape[-1] if weights["scores"] else 0
