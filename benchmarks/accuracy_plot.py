@@ -46,7 +46,7 @@ def front(rows: Sequence[dict[str, Any]], data: str) -> Figure:
         _point(axes, row, marker, _INK)
     for row in rows:
         if not row["macs_per_second"]:
-            value = 100 * row["clip_accuracy"]["value"]
+            value = 100 * _clips(row)
             axes.axhline(value, color=_INK, linestyle="--", linewidth=1)
             axes.annotate(
                 f"{row['model']}, no network: {value:.1f} %",
@@ -82,7 +82,7 @@ def _clips(row: dict[str, Any]) -> float:
 
 
 def _points(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    return [row["macs_per_second"] / 1e6 for row in rows], [100 * row["clip_accuracy"]["value"] for row in rows]
+    return [row["macs_per_second"] / 1e6 for row in rows], [100 * _clips(row) for row in rows]
 
 
 def _point(axes: Axes, row: dict[str, Any], marker: str, colour: str) -> None:

@@ -145,19 +145,31 @@ def _go_on(
     if manager.latest_checkpoint:
         student.restore(manager.latest_checkpoint)
         print(f"continuing at step {student.step} of {args.steps}", file=sys.stderr)
-    elif args.init:
-        _check_unheard(args)
-        artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
-    elif args.inherit:
-        _inherit(student, heard["train"], clips["train"], teacher, args.seed)
-    if weights["keep"] and not student.step:
-        student.remember(_sample(heard["train"], clips["train"], args.seed))
+    else:
+        _begin(args, student, heard["train"], clips["train"], teacher)
     if args.focus:
         clips["train"] = heard["train"].repeated(clips["train"], *args.focus)
     status = _train(student, heard, clips, args, manager, stop)
     if status is None:
         _finish(args, student, heard, clips, teacher)
     return status or 0
+
+
+def _begin(
+    args: argparse.Namespace, student: Distiller, lessons: Lessons, clips: NDArray[np.int64], teacher: Teacher
+) -> None:
+    """Give a new student what it is to begin with."""
+    if args.init:
+        _check_unheard(args)
+        artifacts.load_weights(artifacts.locate(args.init)[1] / "weights.npz", student.model, ("audio",))
+    elif args.inherit:
+        _inherit(student, lessons, clips, teacher, args.seed)
+    if args.inherit or args.keep:
+        sample = [batch_of(lessons, clips, args.seed, step, _INHERITED, 1) for step in range(_FITTED)]
+        if args.inherit:
+            student.fit_heads(sample)
+        if args.keep:
+            student.remember(sample)
 
 
 def _inherit(student: Distiller, lessons: Lessons, clips: NDArray[np.int64], teacher: Teacher, seed: int) -> None:
@@ -169,12 +181,6 @@ def _inherit(student: Distiller, lessons: Lessons, clips: NDArray[np.int64], tea
     if teacher.sample_rate != student.spec.sample_rate:
         raise TrainingError(f"--inherit: {teacher.name} hears {teacher.sample_rate} Hz, {student.spec.name} does not")
     inherit.begin(student.model.get_layer("audio"), path, sound, teacher.sample_rate, student.features(sound))
-    student.fit_heads(_sample(lessons, clips, seed))
-
-
-def _sample(lessons: Lessons, clips: NDArray[np.int64], seed: int) -> list[dict[str, NDArray[Any]]]:
-    """Batches of single windows."""
-    return [batch_of(lessons, clips, seed, step, _INHERITED, 1) for step in range(_FITTED)]
 
 
 def _check_unheard(args: argparse.Namespace) -> None:

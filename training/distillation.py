@@ -75,7 +75,7 @@ class Distiller:
         check(spec, lessons.hop)
         self.spec, self.degrade, self.seed, self.seeing = spec, degrade, seed, seeing
         self.weights = dict.fromkeys(LOSSES, 0.0) | weights | (seeing.weights if seeing else {})
-        self.listens = any(weights[name] for name in LOSSES)
+        self.listens = any(self.weights[name] for name in LOSSES)
         self.hop, self.decay = lessons.hop, weight_decay
         classes = lessons.outputs["scores"].shape[-1] if weights["scores"] else 0
         self.model = network.student_model(spec, classes)
@@ -113,24 +113,25 @@ class Distiller:
         numbers = json.loads(self._numbers.numpy())
         self.step, self.history, self.sums = numbers["step"], numbers["history"], numbers["sums"]
 
-    def _embed(self, audio: Any, windows: int, training: bool, seed: Any = None) -> Any:
-        """Float32 [b, n] -> the embeddings of so many windows [b, windows, d]; with a seed, of degraded sound."""
-        x = frontend.features(audio, self.spec.front_end, TF_OPS)  # [b, frames, 64]
-        if seed is not None:
-            x = degraded.heard(x, seed, self.spec.front_end, self._bands)
-        return self.tower(x[..., None], windows, self.hop, training=training)
+    def _log_mel(self, audio: Any) -> Any:
+        """Float32 [b, n] -> [b, frames, 64]."""
+        return frontend.features(audio, self.spec.front_end, TF_OPS)
 
-    def _with_first(self, audio: Any, outputs: dict[str, Any], windows: int) -> dict[str, Any]:
+    def _embed(self, log_mel: Any, windows: int, training: bool, seed: Any = None) -> Any:
+        """[b, frames, 64] -> the embeddings of so many windows [b, windows, d]; with a seed, of degraded sound."""
+        if seed is not None:
+            log_mel = degraded.heard(log_mel, seed, self.spec.front_end, self._bands)
+        return self.tower(log_mel[..., None], windows, self.hop, training=training)
+
+    def _with_first(self, log_mel: Any, outputs: dict[str, Any], windows: int) -> dict[str, Any]:
         """The teacher's outputs, and what the network that the student began with gives, where that is to be kept."""
         if self._first is None:
             return outputs
-        x = frontend.features(audio, self.spec.front_end, TF_OPS)
-        return outputs | {"first": self._first(x[..., None], windows, self.hop, training=False)}
+        return outputs | {"first": self._first(log_mel[..., None], windows, self.hop, training=False)}
 
     def features(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
-        x = frontend.features(audio, self.spec.front_end, TF_OPS)
-        made: NDArray[np.float32] = x[:, : self.spec.frames_used, :, None].numpy()
+        made: NDArray[np.float32] = self._log_mel(audio)[:, : self.spec.frames_used, :, None].numpy()
         return made
 
     def _losses(self, embeddings: Any, outputs: dict[str, Any], inside: Any) -> dict[str, Any]:
@@ -163,11 +164,14 @@ class Distiller:
             found["keep"] = tf.reduce_sum(share * error)
         return found
 
+    def _embed_windows(self, batches: Sequence[dict[str, NDArray[Any]]]) -> NDArray[np.float32]:
+        """The embeddings of batches of crops of one window [n, d]."""
+        return np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
+
     def remember(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
         """Keep the tower as it is, for the loss `keep`; batches: as for `fit_heads`."""
         self._first.audio.set_weights(self.tower.audio.get_weights())
-        embeddings = np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
-        self._deviation.assign(deviations(embeddings))
+        self._deviation.assign(deviations(self._embed_windows(batches)))
 
     def fit_heads(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
         """Begin with the linear layers that read the embedding best as it is: from random ones, the first steps would
@@ -176,7 +180,7 @@ class Distiller:
         batches: of crops of one window, as `batch_of` makes them. Least squares with a little decay, of the projection
         on the targets and of the tags on the logits of the scores.
         """
-        embeddings = np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
+        embeddings = self._embed_windows(batches)
 
         def wanted(kind: str) -> NDArray[np.float32]:
             return np.concatenate([batch[kind][:, 0] for batch in batches]).astype(np.float32)
@@ -208,12 +212,12 @@ class Distiller:
         with tf.GradientTape() as tape:
             found = {}
             if self.listens:
-                sound, windows = _full_scale(audio), inside.shape[1]
-                embeddings = self._embed(sound, windows, True, seed if self.degrade else None)
-                found = self._losses(embeddings, self._with_first(sound, outputs, windows), inside)
+                log_mel, windows = self._log_mel(_full_scale(audio)), inside.shape[1]
+                embeddings = self._embed(log_mel, windows, True, seed if self.degrade else None)
+                found = self._losses(embeddings, self._with_first(log_mel, outputs, windows), inside)
             if self.seeing:
                 key = tf.random.experimental.stateless_fold_in(seed, _SEEN) if self.degrade else None
-                found |= self.seeing.losses(self._embed(seen["audio"], 1, True, key)[:, 0], seen)
+                found |= self.seeing.losses(self._embed(self._log_mel(seen["audio"]), 1, True, key)[:, 0], seen)
             loss = tf.add_n([self.weights[name] * value for name, value in found.items()])
             kernels = [variable for variable in self.variables if "kernel" in variable.name]
             total = loss + self.decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
@@ -222,13 +226,13 @@ class Distiller:
 
     @tf.function(reduce_retracing=True)
     def _evaluate(self, audio: Any, inside: Any, outputs: Any) -> tuple[dict[str, Any], Any]:
-        sound, windows = _full_scale(audio), inside.shape[1]
-        embeddings = self._embed(sound, windows, False)
-        return self._losses(embeddings, self._with_first(sound, outputs, windows), inside), embeddings
+        log_mel, windows = self._log_mel(_full_scale(audio)), inside.shape[1]
+        embeddings = self._embed(log_mel, windows, False)
+        return self._losses(embeddings, self._with_first(log_mel, outputs, windows), inside), embeddings
 
     @tf.function(reduce_retracing=True)
     def _embed_window(self, audio: Any) -> Any:
-        return self._embed(audio, 1, False)[:, 0]
+        return self._embed(self._log_mel(audio), 1, False)[:, 0]
 
     def watch(self, split: str) -> dict[str, float | None]:
         """The losses on a split of the videos, as `Seeing.evaluate`; nothing where there is nothing to see."""

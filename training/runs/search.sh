@@ -11,9 +11,12 @@ cd "$(dirname "$0")/../.."
 work=${1:?usage: bash training/runs/search.sh WORK [ROW...]}
 shift
 python=${PYTHON:-python}
-widths=32-64-128-128-256-256-512-512
-shipped=mobilenet:$widths-512-512,window=4,pool=mean+time # edge-m's
-form=window=4,pool=mean+time
+seven=mobilenet:32-64-128-128-256-256-512-512 # so many of YAMNet's blocks
+nine=$seven-512-512
+pool=pool=mean+time
+small=$seven,window=2,$pool # edge-s-1's, edge-m-2's and edge-l-1's
+shipped=$nine,window=4,$pool
+padded=$nine,window=8,$pool
 begin="--inherit --keep 1"
 declare -A rows=(
   [shipped]="$shipped $begin"
@@ -26,20 +29,20 @@ declare -A rows=(
   [rate-3e-4]="$shipped $begin --learning-rate 3e-4"
   [rate-3e-3]="$shipped $begin --learning-rate 3e-3"
   # depth and width; blocks on all columns of a window, padded, where the others are streamed
-  [streamed]="mobilenet:$widths,time=6,pool=mean $begin"
-  [small]="mobilenet:$widths,window=2,pool=mean+time $begin"
-  [padded-2]="mobilenet:$widths-512-512,window=2,pool=mean+time $begin"
-  [padded-6]="mobilenet:$widths-512-512,window=6,pool=mean+time $begin"
-  [padded-8]="mobilenet:$widths-512-512,window=8,pool=mean+time $begin"
-  [long]="mobilenet:$widths-512-512-512-512,window=6,pool=mean+time $begin"
-  [whole]="mobilenet:$widths-512-512-512-512-1024-1024,window=10,pool=mean+time $begin"
-  [narrow]="mobilenet:32-64-128-128-256-256-256-256-256-256,$form $begin"
+  [streamed]="$seven,time=6,pool=mean $begin"
+  [small]="$small $begin"
+  [padded-2]="$nine,window=2,$pool $begin"
+  [padded-6]="$nine,window=6,$pool $begin"
+  [padded-8]="$padded $begin"
+  [long]="$nine-512-512,window=6,$pool $begin"
+  [whole]="$nine-512-512-1024-1024,window=10,$pool $begin"
+  [narrow]="mobilenet:32-64-128-128-256-256-256-256-256-256,window=4,$pool $begin"
   # frame step, embedding size, pooling
-  [step-100]="mobilenet:$widths-512-512,window=4,halvings=4,step=100,pool=mean+time $begin"
-  [size-128]="mobilenet:$widths-512-512,window=4,size=128,pool=mean+time $begin"
-  [size-256]="mobilenet:$widths-512-512,window=4,size=256,pool=mean+time $begin"
-  [mean]="mobilenet:$widths-512-512,window=4,pool=mean $begin"
-  [maximum]="mobilenet:$widths-512-512,window=4 $begin"
+  [step-100]="$nine,window=4,halvings=4,step=100,$pool $begin"
+  [size-128]="$nine,window=4,size=128,$pool $begin"
+  [size-256]="$nine,window=4,size=256,$pool $begin"
+  [mean]="$nine,window=4,pool=mean $begin"
+  [maximum]="$nine,window=4 $begin"
   # losses
   [forget]="$shipped --inherit"
   [keep-4]="$shipped --inherit --keep 4"
@@ -51,10 +54,10 @@ declare -A rows=(
   # chance: other seeds of the three that were chosen
   [shipped-seed-1]="$shipped $begin --seed 1"
   [shipped-seed-2]="$shipped $begin --seed 2"
-  [small-seed-1]="mobilenet:$widths,window=2,pool=mean+time $begin --seed 1"
-  [small-seed-2]="mobilenet:$widths,window=2,pool=mean+time $begin --seed 2"
-  [padded-8-seed-1]="mobilenet:$widths-512-512,window=8,pool=mean+time $begin --seed 1"
-  [padded-8-seed-2]="mobilenet:$widths-512-512,window=8,pool=mean+time $begin --seed 2"
+  [small-seed-1]="$small $begin --seed 1"
+  [small-seed-2]="$small $begin --seed 2"
+  [padded-8-seed-1]="$padded $begin --seed 1"
+  [padded-8-seed-2]="$padded $begin --seed 2"
   # data
   [crop-3]="$shipped $begin --crop 3"
   [focus]="$shipped $begin --focus esc10=2"
