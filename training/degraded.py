@@ -58,6 +58,15 @@ def _normal(seed: Any, number: int, shape: Any) -> Any:
     return tf.random.stateless_normal(shape, tf.random.experimental.stateless_fold_in(seed, number))
 
 
+def _magnitude(log_mel: Any, front: LogMel) -> Any:
+    return tf.maximum(tf.exp(log_mel) - front.offset, 0.0)
+
+
+def louder(log_mel: Any, gain: Any, front: LogMel) -> Any:
+    """Log-mel of clips, float32 [b, frames, bins], as it is of each clip times its gain [b]."""
+    return tf.math.log(_magnitude(log_mel, front) * gain[:, None, None] + front.offset)
+
+
 def heard(log_mel: Any, seed: Any, front: LogMel, of: Bands) -> Any:
     """Log-mel of clips, float32 [b, frames, bins], as the student hears them; seed: int64 [2]."""
     b, bins = tf.shape(log_mel)[0], front.bands
@@ -77,7 +86,7 @@ def heard(log_mel: Any, seed: Any, front: LogMel, of: Bands) -> Any:
     high = _uniform(seed, 7, [b, 1], HIGH)
     outside = tf.maximum(tf.math.log(low / of.center), tf.math.log(of.center / high)) / math.log(2)  # octaves
     limit = chosen(5, LIMITED, -STOPPED * tf.clip_by_value(2 * outside, 0.0, 1.0))
-    magnitude = tf.maximum(tf.exp(log_mel) - front.offset, 0.0)
+    magnitude = _magnitude(log_mel, front)
     # What is quiet already is not made so quiet that nothing is left to be heard.
     loudest = 20 / math.log(10) * tf.math.log(tf.reduce_max(magnitude, [1, 2])[:, None] / of.full + 1e-9)
     level = tf.maximum(level, tf.minimum(FAINTEST - loudest, 0.0))

@@ -117,8 +117,8 @@ def parser() -> argparse.ArgumentParser:
         type=weight,
         default=0.0,
         metavar="W",
-        help="difference from what the network of --inherit or --init gave at first, for the sound before it is "
-        "made worse",
+        help="difference from what the network of --inherit or --init gave at first, for the sound as the teacher "
+        "hears it",
     )
     asked.add_argument("--target", choices=TARGETS, default="standardise", help="what the embedding is scaled by")
     asked.add_argument("--components", type=positive_int, metavar="N", help="of --target whiten: so many alone")

@@ -11,8 +11,9 @@ Losses, each with a weight (those on videos: `training.seeing`):
     relational  squared difference between the student's and the teacher's matrices of cosines between the windows of a
                 batch, one window a clip (Tung & Mori 2019; Park et al. 2019)
     keep        mean squared difference of the embedding, of sound made worse, from what the network that the student
-                began with gives for the sound as it was, each value over its deviation: what it could already do is
-                not forgotten (Li & Hoiem 2016, "Learning without forgetting"), and is learned for worse sound
+                began with gives for the sound as the teacher hears it, each value over its deviation: what it could
+                already do is not forgotten (Li & Hoiem 2016, "Learning without forgetting"), and is learned for worse
+                and quieter sound
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from l3edge.spec import Spec
 from . import degraded, network
 from .backend import tf, tf_keras
 from .cli import TrainingError
-from .lessons import Lessons
+from .lessons import Lessons, gain
 from .seeing import Seeing
 from .targets import Target, deviations
 from .tf_ops import TF_OPS
@@ -123,28 +124,29 @@ class Distiller:
             log_mel = degraded.heard(log_mel, seed, self.spec.front_end, self._bands)
         return self.tower(log_mel[..., None], windows, self.hop, training=training)
 
-    def _with_first(self, log_mel: Any, outputs: dict[str, Any], windows: int) -> dict[str, Any]:
-        """The teacher's outputs, and what the network that the student began with gives, where that is to be kept."""
+    def _with_first(self, log_mel: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch, and what the network that the student began with gives for it, where that is to be kept."""
         if self._first is None:
-            return outputs
-        return outputs | {"first": self._first(log_mel[..., None], windows, self.hop, training=False)}
+            return batch
+        leveled = degraded.louder(log_mel, batch["gain"], self.spec.front_end)
+        return batch | {"first": self._first(leveled[..., None], batch["inside"].shape[1], self.hop, training=False)}
 
     def features(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the tower hears of the first window of each clip [b, n]: float32 [b, frames, bins, 1]."""
         made: NDArray[np.float32] = self._log_mel(audio)[:, : self.spec.frames_used, :, None].numpy()
         return made
 
-    def _losses(self, embeddings: Any, outputs: dict[str, Any], inside: Any) -> dict[str, Any]:
-        """Each loss, unweighted; embeddings [b, k, d], outputs [b, k, ...], inside [b, k]."""
-        share = tf.cast(inside, tf.float32)
+    def _losses(self, embeddings: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Each loss, unweighted, of embeddings [b, k, d]."""
+        share = tf.cast(batch["inside"], tf.float32)
         share = share / tf.maximum(tf.reduce_sum(share), 1.0)
         found = {}
         if self.aims is not None and self.weights["embedding"]:
-            aim = (tf.cast(outputs["embedding"], tf.float32) - self.aims.mean) @ self.aims.matrix
+            aim = (tf.cast(batch["embedding"], tf.float32) - self.aims.mean) @ self.aims.matrix
             error = tf.reduce_mean(tf.square(self.projection(embeddings) - aim), -1)
             found["embedding"] = tf.reduce_sum(share * error)
         if self.weights["scores"]:
-            wanted = tf.clip_by_value(tf.cast(outputs["scores"], tf.float32), _LEAST_SCORE, 1 - _LEAST_SCORE)
+            wanted = tf.clip_by_value(tf.cast(batch["scores"], tf.float32), _LEAST_SCORE, 1 - _LEAST_SCORE)
             logits = self.model.get_layer("tags").get_layer("dense")(embeddings)
             cross = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
             own = -(wanted * tf.math.log(wanted) + (1 - wanted) * tf.math.log(1 - wanted))
@@ -154,24 +156,25 @@ class Distiller:
             # An embedding is not negative and its cosines would not be either, as the teacher's are about its mean.
             mine = embeddings[:, middle]
             mine = tf.math.l2_normalize(mine - tf.reduce_mean(mine, 0, keepdims=True), -1)
-            theirs = tf.cast(outputs["embedding"], tf.float32)[:, middle]
+            theirs = tf.cast(batch["embedding"], tf.float32)[:, middle]
             theirs = tf.math.l2_normalize((theirs - self.aims.mean) @ self.aims.matrix, -1) if self.aims else theirs
             found["relational"] = tf.reduce_mean(
                 tf.square(tf.matmul(mine, mine, transpose_b=True) - tf.matmul(theirs, theirs, transpose_b=True))
             )
         if self.weights["keep"]:
-            error = tf.reduce_mean(tf.square((embeddings - outputs["first"]) / self._deviation), -1)
+            error = tf.reduce_mean(tf.square((embeddings - batch["first"]) / self._deviation), -1)
             found["keep"] = tf.reduce_sum(share * error)
         return found
 
-    def _embed_windows(self, batches: Sequence[dict[str, NDArray[Any]]]) -> NDArray[np.float32]:
-        """The embeddings of batches of crops of one window [n, d]."""
-        return np.concatenate([self._embed_window(_full_scale(batch["audio"])).numpy() for batch in batches])
+    def _embed_windows(self, sounds: Sequence[Any]) -> NDArray[np.float32]:
+        """The embeddings of sounds of one window, float32 [b, n] each: [all, d]."""
+        return np.concatenate([self._embed_window(sound).numpy() for sound in sounds])
 
     def remember(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
         """Keep the tower as it is, for the loss `keep`; batches: as for `fit_heads`."""
         self._first.audio.set_weights(self.tower.audio.get_weights())
-        self._deviation.assign(deviations(self._embed_windows(batches)))
+        sounds = [_full_scale(batch["audio"]) * batch["gain"][:, None] for batch in batches]
+        self._deviation.assign(deviations(self._embed_windows(sounds)))
 
     def fit_heads(self, batches: Sequence[dict[str, NDArray[Any]]]) -> None:
         """Begin with the linear layers that read the embedding best as it is: from random ones, the first steps would
@@ -180,7 +183,7 @@ class Distiller:
         batches: of crops of one window, as `batch_of` makes them. Least squares with a little decay, of the projection
         on the targets and of the tags on the logits of the scores.
         """
-        embeddings = self._embed_windows(batches)
+        embeddings = self._embed_windows([_full_scale(batch["audio"]) for batch in batches])
 
         def wanted(kind: str) -> NDArray[np.float32]:
             return np.concatenate([batch[kind][:, 0] for batch in batches]).astype(np.float32)
@@ -193,28 +196,25 @@ class Distiller:
             dense.set_weights(_fit(embeddings, np.log(scores / (1 - scores))))
 
     def train(self, batch: dict[str, NDArray[Any]], rate: float, seen: dict[str, Any] | None = None) -> None:
-        """One step on clips: audio int16 [b, n], inside [b, k] and the teacher's outputs [b, k, ...].
+        """One step on clips, as `batch_of` makes them.
 
         seen: a batch of `seeing.batches`, where there is something to see.
         """
-        outputs = {kind: batch[kind] for kind in ("embedding", "scores") if kind in batch}
-        made = self._train(
-            batch["audio"], batch["inside"], outputs, tf.constant(rate, tf.float32),
-            tf.constant([self.seed, self.step], tf.int64), seen,
-        )  # fmt: skip
+        seed = tf.constant([self.seed, self.step], tf.int64)
+        made = self._train(batch, tf.constant(rate, tf.float32), seed, seen)
         self.step += 1
         for name, value in made.items():
             self.sums[name] += float(value)
 
     @tf.function(reduce_retracing=True)
-    def _train(self, audio: Any, inside: Any, outputs: Any, rate: Any, seed: Any, seen: Any) -> dict[str, Any]:
+    def _train(self, batch: dict[str, Any], rate: Any, seed: Any, seen: Any) -> dict[str, Any]:
         self.optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
             found = {}
             if self.listens:
-                log_mel, windows = self._log_mel(_full_scale(audio)), inside.shape[1]
+                log_mel, windows = self._log_mel(_full_scale(batch["audio"])), batch["inside"].shape[1]
                 embeddings = self._embed(log_mel, windows, True, seed if self.degrade else None)
-                found = self._losses(embeddings, self._with_first(log_mel, outputs, windows), inside)
+                found = self._losses(embeddings, self._with_first(log_mel, batch))
             if self.seeing:
                 key = tf.random.experimental.stateless_fold_in(seed, _SEEN) if self.degrade else None
                 found |= self.seeing.losses(self._embed(self._log_mel(seen["audio"]), 1, True, key)[:, 0], seen)
@@ -225,10 +225,10 @@ class Distiller:
         return {"loss": loss, **found}
 
     @tf.function(reduce_retracing=True)
-    def _evaluate(self, audio: Any, inside: Any, outputs: Any) -> tuple[dict[str, Any], Any]:
-        log_mel, windows = self._log_mel(_full_scale(audio)), inside.shape[1]
-        embeddings = self._embed(log_mel, windows, False)
-        return self._losses(embeddings, self._with_first(log_mel, outputs, windows), inside), embeddings
+    def _evaluate(self, batch: dict[str, Any]) -> dict[str, Any]:
+        log_mel = self._log_mel(_full_scale(batch["audio"]))
+        embeddings = self._embed(log_mel, batch["inside"].shape[1], False)
+        return self._losses(embeddings, self._with_first(log_mel, batch))
 
     @tf.function(reduce_retracing=True)
     def _embed_window(self, audio: Any) -> Any:
@@ -245,7 +245,7 @@ class Distiller:
         sums = dict.fromkeys(LOSSES, 0.0)
         for begin in range(0, len(clips), batch):
             own = clips[begin : begin + batch]
-            found, _ = self._evaluate(*_arrays(lessons, own))
+            found = self._evaluate(_whole(lessons, own))
             for name, value in found.items():
                 sums[name] += float(value) * len(own)
         return {name: sums[name] / len(clips) for name in LOSSES if self.weights[name]}
@@ -277,12 +277,14 @@ def _full_scale(audio: Any) -> Any:
     return tf.cast(audio, tf.float32) / 32768.0
 
 
-def _arrays(lessons: Lessons, clips: NDArray[np.int64]) -> tuple[Any, Any, dict[str, Any]]:
-    return (
-        lessons.audio[clips],
-        lessons.inside[clips],
-        {kind: values[clips] for kind, values in lessons.outputs.items()},
-    )
+def _gains(lessons: Lessons, numbers: Sequence[int]) -> NDArray[np.float32]:
+    return np.array([gain(lessons.audio[number]) for number in numbers])
+
+
+def _whole(lessons: Lessons, clips: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Whole clips, in the form of `batch_of`."""
+    outputs = {kind: values[clips] for kind, values in lessons.outputs.items()}
+    return {"audio": lessons.audio[clips], "gain": _gains(lessons, clips), "inside": lessons.inside[clips], **outputs}
 
 
 def scores(model: tf_keras.Model, spec: Spec, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -310,6 +312,7 @@ def batch_of(
 ) -> dict[str, NDArray[Any]]:
     """The clips of a step, in passes over all, each in an order of its own.
 
+    audio: int16 [b, n]; gain [b]: how much louder the teacher heard it; inside [b, k]; outputs [b, k, d].
     crop: of each clip so many successive windows alone (and the sound of these, at least a second), drawn at random
         in each pass, loud ones rather than quiet ones. Windows of many clips teach more than as many of few.
     """
@@ -320,13 +323,13 @@ def batch_of(
         if crop is not None:
             begins.append(_loud(lessons, numbers[-1], crop, np.random.default_rng([seed, epoch, place])))
     if crop is None:
-        audio, inside, outputs = _arrays(lessons, np.array(numbers))
-        return {"audio": audio, "inside": inside, **outputs}
+        return _whole(lessons, np.array(numbers))
     length = lessons.audio.shape[1] - (lessons.inside.shape[1] - crop) * lessons.hop
     windows = [(number, slice(begin, begin + crop)) for number, begin in zip(numbers, begins, strict=True)]
     sounds = [(number, begin * lessons.hop) for number, begin in zip(numbers, begins, strict=True)]
     return {
         "audio": np.stack([lessons.audio[number, begin : begin + length] for number, begin in sounds]),
+        "gain": _gains(lessons, numbers),
         "inside": np.stack([lessons.inside[window] for window in windows]),
         **{kind: np.stack([values[window] for window in windows]) for kind, values in lessons.outputs.items()},
     }

@@ -94,11 +94,15 @@ def _records(data: Data, split: str, count: int, first: int) -> Iterator[tuple[d
         yield said, np.frombuffer(parsed["audio"].numpy(), "<i2")
 
 
+def gain(samples: NDArray[np.int16]) -> np.float32:
+    """What a clip [n] is multiplied by before the teacher hears it: its peak comes to PEAK."""
+    peak = max(int(samples.max()), -int(samples.min())) / 32768
+    return np.float32(PEAK / peak if peak >= FAINTEST else 1.0)
+
+
 def leveled(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    """A clip [n] as the teacher hears it: with its peak at PEAK."""
-    sound = samples.astype(np.float32) / np.float32(32768)
-    peak = float(np.abs(sound).max())
-    return sound * np.float32(PEAK / peak if peak >= FAINTEST else 1.0)
+    """A clip [n] as the teacher hears it."""
+    return samples.astype(np.float32) / np.float32(32768) * gain(samples)
 
 
 @contextlib.contextmanager
