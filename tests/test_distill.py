@@ -45,6 +45,7 @@ from training import (  # noqa: E402
 )
 from training.backend import tf  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
+from training.tf_ops import TF_OPS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 STUB = ROOT / "tests" / "data" / "stub-float32.tflite"
@@ -617,6 +618,34 @@ def test_what_the_network_began_with_is_kept(data: Path, tmp_path: Path, shape: 
     assert artifacts.load_run(tmp_path / "deaf" / "run").metrics["train"]["train_keep"] > 0.7
     with pytest.raises(SystemExit):
         distill.main([*arguments(data, tmp_path / "random"), "--keep", "1"])
+
+
+def test_what_is_kept_is_of_sound_as_the_teacher_hears_it(data: Path, tmp_path: Path) -> None:
+    """An untaught student keeps all of a clip at the teacher's own level, and has to change for a quieter one."""
+    spec = students.student(STUDENT)
+    heard = lessons.prepare(shards.open_data(data), "train", Shape(), 3200, tmp_path).for_windows(spec.window)
+    clips = heard.without([])
+    student = distillation.Distiller(
+        spec, heard, None, {"embedding": 0.0, "scores": 0.0, "relational": 0.0, "keep": 1.0}
+    )
+    student.remember([distillation.batch_of(heard, clips, 0, step, 16, 1) for step in range(12)])
+    loud = np.stack([np.round(32768 * lessons.leveled(clip)).astype(np.int16) for clip in heard.audio])
+    kept, quiet, silent = (
+        student.evaluate(heard._replace(audio=sound), clips)["keep"] for sound in (loud, loud // 20, 0 * loud)
+    )
+    assert kept < 1e-5
+    assert quiet > 0.1
+    assert silent == 0  # nothing is made of nothing
+
+
+def test_a_louder_log_mel_is_that_of_the_louder_sound() -> None:
+    front, gains = (
+        students.student(STUDENT).front_end,
+        np.array([1 / 8, 1, 16], np.float32),
+    )  # powers of 2 round nothing
+    sound = np.stack([lessons.leveled(clip.audio) for clip in sounds.clips(3, 1, 0)]) / 20
+    quiet, loud = (frontend.features(tf.constant(x), front, TF_OPS) for x in (sound, sound * gains[:, None]))
+    np.testing.assert_allclose(degraded.louder(quiet, tf.constant(gains), front), loud, atol=1e-4)
 
 
 def test_what_is_seen_is_told_by_its_loss(run: Path, seen: Path) -> None:
