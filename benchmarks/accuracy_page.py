@@ -74,6 +74,7 @@ def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
 
 def _choice(rows: Sequence[dict[str, Any]]) -> str:
     header = ("model", "clip accuracy, %", "test clips", "MMAC a hop", "kB", "values", "for")
+    newest = {row["model"].rpartition("-")[0]: row["model"] for row in rows}  # the oldest come first
     first = {row["model"]: row for row in reversed(rows)}  # of clean and heard the clean one, which comes first
     lines = [
         (
@@ -86,6 +87,7 @@ def _choice(rows: Sequence[dict[str, Any]]) -> str:
             FOR.get(name.rpartition("-")[0], ""),
         )
         for name, row in sorted(first.items(), key=lambda each: each[1]["macs_per_hop"])
+        if name in newest.values()
     ]
     return table(header, lines)
 

@@ -15,15 +15,15 @@ from l3edge.frontend import LogMel, mel_matrix, window
 
 from .backend import tf
 
-# Shares of the clips that are touched so, and how far; a third is heard as it is.
-TOUCHED = 2 / 3
+# Shares of the clips that are touched so, and how far; a quarter is heard as it is.
+TOUCHED = 3 / 4
 QUIETER, LEVELS = 0.7, (-40.0, 6.0)  # dB
 FAINTEST = -50.0  # dB of full scale, of a clip's loudest moment: it is made no quieter than that
 TILTED, TILT = 0.5, 12.0  # dB, at most, from one end of the spectrum to the other
 RIPPLE, BUMPS = 4.0, 6  # dB, standard deviation, at so many frequencies
 LIMITED, LOW, HIGH = 0.25, (100.0, 500.0), (2500.0, 6000.0)  # Hz: the edges of a narrow band
 STOPPED = 50.0  # dB that the band's edges take away
-NOISY, RATIOS = 0.6, (3.0, 35.0)  # dB, from the clip's mean power to that of the noise
+NOISY, RATIOS = 0.8, (0.0, 35.0)  # dB, from the clip's mean power to that of the noise
 
 
 class Bands(NamedTuple):

@@ -3,7 +3,7 @@
 # the same budget, judged on it in int8 (by calibration alone, which is soon done). Each row changes one thing of the first.
 # Hours on 2 CPU cores, which two rows share; the folder of L3EDGE_DATA holds esc10, fsdd, librosa and yamnet.
 #
-#   bash training/runs/search.sh WORK [ROW...]     everything it makes goes to the folder WORK; STEPS=300, FOLDS=3
+#   bash training/runs/search.sh WORK [ROW...]     everything it makes goes to the folder WORK; STEPS=200, FOLDS=3
 #
 # Interrupted, it goes on where it was: each step keeps what it has finished. A last line compares all rows.
 set -euo pipefail
@@ -14,37 +14,39 @@ python=${PYTHON:-python}
 seven=mobilenet:32-64-128-128-256-256-512-512 # so many of YAMNet's blocks
 nine=$seven-512-512
 pool=pool=mean+time
-small=$seven,window=2,$pool # edge-s-1's, edge-m-2's and edge-l-1's
-shipped=$nine,window=4,$pool
+small=$seven-512,window=3,$pool # edge-s's, edge-m's and edge-l's
+shipped=$nine,window=6,$pool
 padded=$nine,window=8,$pool
-begin="--inherit --keep 1"
+begin="--inherit --keep 2"
 declare -A rows=(
   [shipped]="$shipped $begin"
-  # block kind, from random weights
+  # block kind and width, from random weights
   [pairs]="pairs:16-32-64-128,size=512 --learning-rate 3e-3"
   [separable]="separable:24-48-96-192,size=512 --learning-rate 3e-3"
   [strided]="strided:32-48-96-192,size=512 --learning-rate 3e-3"
   [mobilenet]="$shipped --learning-rate 3e-3"
+  [narrow]="mobilenet:16-32-64-64-128-128-256-256-256-256,window=6,$pool --learning-rate 3e-3"
   # from YAMNet's weights, as all that follow: how fast these may change
   [rate-3e-4]="$shipped $begin --learning-rate 3e-4"
   [rate-3e-3]="$shipped $begin --learning-rate 3e-3"
-  # depth and width; blocks on all columns of a window, padded, where the others are streamed
+  # depth; blocks on all columns of a window, padded, where the others are streamed
   [streamed]="$seven,time=6,pool=mean $begin"
   [small]="$small $begin"
   [padded-2]="$nine,window=2,$pool $begin"
-  [padded-6]="$nine,window=6,$pool $begin"
+  [padded-2-of-7]="$seven,window=2,$pool $begin"
+  [padded-4]="$nine,window=4,$pool $begin"
   [padded-8]="$padded $begin"
   [long]="$nine-512-512,window=6,$pool $begin"
   [whole]="$nine-512-512-1024-1024,window=10,$pool $begin"
-  [narrow]="mobilenet:32-64-128-128-256-256-256-256-256-256,window=4,$pool $begin"
   # frame step, embedding size, pooling
-  [step-100]="$nine,window=4,halvings=4,step=100,$pool $begin"
-  [size-128]="$nine,window=4,size=128,$pool $begin"
-  [size-256]="$nine,window=4,size=256,$pool $begin"
-  [mean]="$nine,window=4,pool=mean $begin"
-  [maximum]="$nine,window=4 $begin"
+  [step-100]="$nine,window=6,halvings=4,step=100,$pool $begin"
+  [size-128]="$nine,window=6,size=128,$pool $begin"
+  [size-256]="$nine,window=6,size=256,$pool $begin"
+  [mean]="$nine,window=6,pool=mean $begin"
+  [maximum]="$nine,window=6 $begin"
   # losses
   [forget]="$shipped --inherit"
+  [keep-1]="$shipped --inherit --keep 1"
   [keep-4]="$shipped --inherit --keep 4"
   [embedding]="$shipped $begin --scores 0"
   [scores]="$shipped $begin --embedding 0"
@@ -66,14 +68,13 @@ declare -A rows=(
 chosen=("$@")
 if [ ${#chosen[@]} -eq 0 ]; then mapfile -t chosen < <(printf '%s\n' "${!rows[@]}" | sort); fi
 
-# As distilled.sh makes it.
-"$python" -m training.corpus --out "$work/corpus" --clips 10000 --share esc10=1 --share librosa=0.05 --held-out 0.05 --jobs 2
+bash training/runs/corpus.sh "$work/corpus"
 read -ra folds <<<"${FOLDS:-3}"
 row() {
   local fold=$2 name=$1-without-$2
   read -ra flags <<<"${rows[$1]:?no such row}"
   "$python" -m training.distill --student "${flags[0]}" --data "$work/corpus" --run "$work/$name" \
-    --exclude "fold-$fold" --steps "${STEPS:-300}" --batch 64 --crop 1 --learning-rate 1e-3 --evaluate-every 150 \
+    --exclude "fold-$fold" --steps "${STEPS:-200}" --batch 64 --crop 1 --learning-rate 1e-3 --evaluate-every 150 \
     "${flags[@]:1}"
   [ -e "$work/$name.tflite" ] || "$python" -m export "$work/$name" --output "$work/$name.tflite" --recipe int8_ptq \
     --name "$name" --audio examples/scene.flac

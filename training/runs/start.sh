@@ -12,8 +12,7 @@ work=${1:?usage: bash training/runs/start.sh WORK}
 python=${PYTHON:-python}
 student=mobilenet:32-64-128-128-256-256-512,time=5,pool=mean+time  # soon trained
 
-# As distilled.sh makes it.
-"$python" -m training.corpus --out "$work/corpus" --clips 10000 --share esc10=1 --share librosa=0.05 --held-out 0.05 --jobs 2
+bash training/runs/corpus.sh "$work/corpus"
 "$python" -m training.synthesize --out "$work/videos" --count "${VIDEOS:-1000}" --seed 1
 "$python" -m training.prepare "$work/videos" --out "$work/shards"
 "$python" -m training.pretrain --preset "$student" --data "$work/shards" --run "$work/avc" --steps "${AVC_STEPS:-800}"
@@ -24,7 +23,7 @@ for seed in 0 1 2; do
     case $start in
       random) begin=(--learning-rate 3e-3) ;;
       avc) begin=(--learning-rate 3e-3 --init "$work/avc") ;;
-      inherit) begin=(--learning-rate 1e-3 --inherit --keep 1) ;;
+      inherit) begin=(--learning-rate 1e-3 --inherit --keep 2) ;;
     esac
     names+=("$start-$seed")
     beside "$python" -m training.distill --student "$student" --data "$work/corpus" --run "$work/$start-$seed-without-3" \
