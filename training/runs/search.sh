@@ -14,7 +14,7 @@ python=${PYTHON:-python}
 seven=mobilenet:32-64-128-128-256-256-512-512 # so many of YAMNet's blocks
 nine=$seven-512-512
 pool=pool=mean+time
-small=$seven-512,window=3,$pool # edge-s's, edge-m's and edge-l's
+small=$seven-512,time=6,$pool # edge-s's, edge-m's and edge-l's
 shipped=$nine,window=6,$pool
 padded=$nine,window=8,$pool
 begin="--inherit --keep 2"
@@ -30,10 +30,12 @@ declare -A rows=(
   [rate-3e-4]="$shipped $begin --learning-rate 3e-4"
   [rate-3e-3]="$shipped $begin --learning-rate 3e-3"
   # depth; blocks on all columns of a window, padded, where the others are streamed
-  [streamed]="$seven,time=6,pool=mean $begin"
+  [streamed-7]="$seven,time=6,$pool $begin"
+  [streamed-9]="$nine,time=6,$pool $begin"
   [small]="$small $begin"
   [padded-2]="$nine,window=2,$pool $begin"
   [padded-2-of-7]="$seven,window=2,$pool $begin"
+  [padded-3-of-8]="$seven-512,window=3,$pool $begin"
   [padded-4]="$nine,window=4,$pool $begin"
   [padded-8]="$padded $begin"
   [long]="$nine-512-512,window=6,$pool $begin"
