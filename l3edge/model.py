@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .microphone import Microphone
 
 # Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
-BUILT_IN = ("edge-m-1", "avc-s-1", "edge-s-1", "edge-m-2", "edge-l-1")
+BUILT_IN = ("edge-m-1", "avc-s-1", "edge-s-2", "edge-m-3", "edge-l-2")
 DEFAULT = "edge-m"
 FOLDER = Path(__file__).parent / "models"
 
@@ -38,7 +38,7 @@ def load(
     delegate: str | None = None,
     delegate_options: Mapping[str, str] | None = None,
 ) -> Model:
-    """Load a model: the default (None), a built-in name ("edge-m-2"; "edge-m" is its newest), or a path to a .tflite.
+    """Load a model: the default (None), a built-in name ("edge-m-3"; "edge-m" is its newest), or a path to a .tflite.
 
     engine: "auto" (the first of the following that is installed), "litert", "tflite_runtime"; or "edgetpu", for a file
         that was exported for it.

@@ -248,8 +248,8 @@ def test_a_model_is_shared_by_threads(model: l3edge.Model) -> None:
 def test_names_of_models() -> None:
     assert l3edge.models()
     newest = l3edge.load()
-    assert newest.name == "edge-m-2"
-    assert l3edge.load("edge-m").identity == l3edge.load("edge-m-2").identity == newest.identity
+    assert newest.name == "edge-m-3"
+    assert l3edge.load("edge-m").identity == l3edge.load("edge-m-3").identity == newest.identity
     assert l3edge.load("edge-m-1").identity != newest.identity
     for name in ("edge-x", "edge-m-99", "no/such/file.tflite", ""):
         with pytest.raises(l3edge.UnknownModelError, match=r"built-in models are edge-m-1"):

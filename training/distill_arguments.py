@@ -37,8 +37,8 @@ examples:
   python -m training.distill --data corpus --run runs/b --student separable:32-64-128-256 --exclude fold-3
   python -m training.distill --data corpus --run runs/c --target whiten --components 128 --domain music --scores 0
   python -m training.distill --data corpus --run runs/d --teacher edge-l --relational 1
-  python -m training.distill --data corpus --run runs/g --inherit --keep 1 \\
-      --student mobilenet:32-64-128-128-256-256-512-512,window=2,pool=mean+time --batch 48 --crop 2
+  python -m training.distill --data corpus --run runs/g --inherit --keep 2 \\
+      --student mobilenet:32-64-128-128-256-256-512-512-512,time=6,pool=mean+time --batch 48 --crop 2
   python -m training.distill --data corpus --run runs/e --videos shards --avc 0.3
   python -m training.supervised --data shards --run runs/seen
   python -m training.distill --data shards --run runs/f --videos shards --vision 1 --vision-teacher runs/seen \\
