@@ -39,7 +39,6 @@ declare -A rows=(
   [padded-4]="$nine,window=4,$pool $begin"
   [padded-8]="$padded $begin"
   [long]="$nine-512-512,window=6,$pool $begin"
-  [whole]="$nine-512-512-1024-1024,window=10,$pool $begin"
   # frame step, embedding size, pooling
   [step-100]="$nine,window=6,halvings=4,step=100,$pool $begin"
   [size-128]="$nine,window=6,size=128,$pool $begin"
