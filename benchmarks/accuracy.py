@@ -49,6 +49,7 @@ from .machine import describe
 
 ROTATIONS = Path(__file__).parent / "rotations"
 PROTOCOL = PROTOCOLS["svm"]
+_COMPARED = ("float32", "int8_minus_float32", "compared")
 _REMEMBERED = 256  # clips, 0.9 MB each
 
 
@@ -146,6 +147,16 @@ def _degraded(
     return made
 
 
+def _compared_before(row: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+    """What a page says of int8 and float32 for the very files of a row whose runs are not here any more."""
+    same = ("model", "hearing", "sha256", "engine", "clips", "windows", "window_accuracy", "clip_accuracy")
+    for old in page["rows"]:
+        if "float32" in old and all(old[key] == row[key] for key in same):
+            when = {"date": page["date"], "commit": page["commit"]}
+            return {"compared": when, **{key: old[key] for key in _COMPARED if key in old}}
+    return {}
+
+
 def _shares(clips: Sequence[Clip], counts: rotation.Counts) -> dict[str, dict[str, float]]:
     return {
         "window_accuracy": rotation.estimate(clips, counts.correct, counts.windows)._asdict(),
@@ -182,7 +193,8 @@ def parser() -> argparse.ArgumentParser:
         "--runs",
         type=Path,
         metavar="DIR",
-        help="where the runs NAME-without-K are that those were exported from: says what int8 changes",
+        help="where the runs NAME-without-K are that those were exported from: says what int8 changes (--write keeps "
+        "what the page has of the same files where their runs are not here)",
     )
     made.add_argument(
         "--judge",
@@ -226,6 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     judged = sorted(set(arguments.judge or folds))
     if unknown := sorted(set(judged) - set(folds)):
         raise TrainingError(f"--judge {unknown[0]}: there are folds {folds}")
+    written = DOCS / "accuracy.json"
+    page = artifacts.read_json(written) if arguments.write and written.is_file() else None
     rows = []
     for name in dict.fromkeys(arguments.names or accuracy_models.default_names()):
         rows += accuracy_models.subjects(name, judged, arguments.rotations, arguments.runs, arguments.engine)
@@ -236,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = subject.hearing != CLEAN and any(result["model"] == subject.name for result in results)
         only = again or arguments.no_robustness
         wanted = {PUBLISHED: CONDITIONS[PUBLISHED]} if only else CONDITIONS
-        results.append(measure(subject, clips, listener, wanted, judged))
+        row = measure(subject, clips, listener, wanted, judged)
+        results.append(row if "float32" in row or not page else row | _compared_before(row, page))
     document = {
         "date": date.today().isoformat(),
         "commit": artifacts.environment()["commit"],
@@ -257,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write:
         accuracy_page.write(document, DOCS)
         accuracy_plot.draw(document, DOCS)
-        artifacts.write_json(DOCS / "accuracy.json", document)
+        artifacts.write_json(written, document)
     return 0
 
 

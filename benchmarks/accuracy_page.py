@@ -94,7 +94,7 @@ def _choice(rows: Sequence[dict[str, Any]]) -> str:
 
 def _int8(rows: Sequence[dict[str, Any]]) -> str:
     header = ("model", "windows in float32, %", "int8 minus float32, points: windows (95 %)", "clips (95 %)")
-    return table(
+    made = table(
         header,
         [
             (
@@ -105,6 +105,12 @@ def _int8(rows: Sequence[dict[str, Any]]) -> str:
             for row in rows
         ],
     )
+    earlier = [
+        f"`{row['model']}`: the same files, compared on {when['date']}, commit {when['commit'][:12]}."
+        for row in rows
+        if (when := row.get("compared"))
+    ]
+    return "\n\n".join([made, *earlier])
 
 
 def _robustness(rows: Sequence[dict[str, Any]]) -> str:
