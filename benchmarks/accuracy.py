@@ -49,7 +49,6 @@ from .machine import describe
 
 ROTATIONS = Path(__file__).parent / "rotations"
 PROTOCOL = PROTOCOLS["svm"]
-_COMPARED = ("float32", "int8_minus_float32", "compared")
 _REMEMBERED = 256  # clips, 0.9 MB each
 
 
@@ -147,16 +146,6 @@ def _degraded(
     return made
 
 
-def _compared_before(row: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
-    """What a page says of int8 and float32 for the very files of a row whose runs are not here any more."""
-    same = ("model", "hearing", "sha256", "engine", "clips", "windows", "window_accuracy", "clip_accuracy")
-    for old in page["rows"]:
-        if "float32" in old and all(old[key] == row[key] for key in same):
-            when = {"date": page["date"], "commit": page["commit"]}
-            return {"compared": when, **{key: old[key] for key in _COMPARED if key in old}}
-    return {}
-
-
 def _shares(clips: Sequence[Clip], counts: rotation.Counts) -> dict[str, dict[str, float]]:
     return {
         "window_accuracy": rotation.estimate(clips, counts.correct, counts.windows)._asdict(),
@@ -251,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         only = again or arguments.no_robustness
         wanted = {PUBLISHED: CONDITIONS[PUBLISHED]} if only else CONDITIONS
         row = measure(subject, clips, listener, wanted, judged)
-        results.append(row if "float32" in row or not page else row | _compared_before(row, page))
+        results.append(row if "float32" in row or not page else row | accuracy_page.compared_before(row, page))
     document = {
         "date": date.today().isoformat(),
         "commit": artifacts.environment()["commit"],

@@ -32,7 +32,7 @@ MARKERS = markers("python -m benchmarks.accuracy --write")
 FOR = {
     "edge-s": "the smallest boards, batteries, many streams at once",
     "edge-m": "the default: most of the accuracy at a fraction of a core",
-    "edge-l": "where a core is to spare",
+    "edge-l": "where a core is to spare, and sound is near",
     "avc-s": "nothing but video taught it: to compare the two roads, and where no other data may have a part",
 }
 
@@ -145,6 +145,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     """A Markdown table, its first columns flush left and the others right."""
     rule = "|" + "---|" * left + "---:|" * (len(header) - left)
     return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def compared_before(row: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+    """What a page says of int8 and float32 for the very files of a row whose runs are not here any more."""
+    same = ("model", "hearing", "sha256", "engine", "clips", "windows", "window_accuracy", "clip_accuracy")
+    compared = ("float32", "int8_minus_float32", "compared")
+    for old in page["rows"]:
+        if "float32" in old and all(old[key] == row[key] for key in same):
+            when = {"date": page["date"], "commit": page["commit"]}
+            return {"compared": when, **{key: old[key] for key in compared if key in old}}
+    return {}
 
 
 def generated(document: dict[str, Any]) -> str:

@@ -298,6 +298,31 @@ def test_the_table_the_pictures_and_the_page(
     assert text.count("### Robustness") == 1
 
 
+def test_what_int8_changes_is_kept_for_the_very_files_whose_runs_are_gone() -> None:
+    shares = {share: {"value": 0.9, "low": 0.8, "high": 1.0} for share in ("window_accuracy", "clip_accuracy")}
+    row = {
+        "model": "mine-1",
+        "hearing": CLEAN,
+        "sha256": {"1": "a"},
+        "engine": "e",
+        "clips": 9,
+        "windows": 90,
+        **shares,
+    }
+    compared = row | {"float32": shares, "int8_minus_float32": shares}
+    page = {"date": "2026-01-01", "commit": "c" * 40, "rows": [row, compared]}
+    kept = row | accuracy_page.compared_before(row, page)
+    assert kept == compared | {"compared": {"date": "2026-01-01", "commit": "c" * 40}}
+    later = page | {"date": "2026-02-02", "rows": [kept]}
+    assert row | accuracy_page.compared_before(row, later) == kept
+    for other in ({"sha256": {"1": "b"}}, {"engine": "f"}, {"clips": 8}):
+        assert accuracy_page.compared_before(row | other, page) == {}
+    costs = {"macs_per_second": 0, "bytes": 0, "embedding_size": 3, "embeddings_per_second": 0, "robustness": {}}
+    folds = {"clips_by_fold": {"1": 0.9}, "fold_mean": 0.9, "fold_sd": 0.0}
+    told = accuracy_page.tables({"rows": [kept | costs | folds]})
+    assert "`mine-1`: the same files, compared on 2026-01-01, commit cccccccccccc." in told
+
+
 def test_labels_of_the_front_do_not_overlap() -> None:
     """Points that lie close together, as those of models of one size do."""
 
