@@ -43,7 +43,7 @@ from training import (  # noqa: E402
     targets,
     teachers,
 )
-from training.backend import tf  # noqa: E402
+from training.backend import tf, tf_keras  # noqa: E402
 from training.cli import TrainingError  # noqa: E402
 from training.tf_ops import TF_OPS  # noqa: E402
 
@@ -625,6 +625,7 @@ def test_what_is_kept_is_of_sound_as_the_teacher_hears_it(data: Path, tmp_path: 
     spec = students.student(STUDENT)
     heard = lessons.prepare(shards.open_data(data), "train", Shape(), 3200, tmp_path).for_windows(spec.window)
     clips = heard.without([])
+    tf_keras.utils.set_random_seed(0)  # whatever ran before
     student = distillation.Distiller(
         spec, heard, None, {"embedding": 0.0, "scores": 0.0, "relational": 0.0, "keep": 1.0}
     )
@@ -639,10 +640,8 @@ def test_what_is_kept_is_of_sound_as_the_teacher_hears_it(data: Path, tmp_path: 
 
 
 def test_a_louder_log_mel_is_that_of_the_louder_sound() -> None:
-    front, gains = (
-        students.student(STUDENT).front_end,
-        np.array([1 / 8, 1, 16], np.float32),
-    )  # powers of 2 round nothing
+    front = students.student(STUDENT).front_end
+    gains = np.array([1 / 8, 1, 16], np.float32)  # powers of 2 round nothing
     sound = np.stack([lessons.leveled(clip.audio) for clip in sounds.clips(3, 1, 0)]) / 20
     quiet, loud = (frontend.features(tf.constant(x), front, TF_OPS) for x in (sound, sound * gains[:, None]))
     np.testing.assert_allclose(degraded.louder(quiet, tf.constant(gains), front), loud, atol=1e-4)
@@ -730,6 +729,7 @@ def test_heads_begin_with_what_the_embedding_says(data: Path, tmp_path: Path) ->
     heard = lessons.prepare(shards.open_data(data), "train", teacher, 3200, tmp_path).for_windows(spec.window)
     clips = heard.without([])
     aims = targets.target(heard, clips, "standardise", None, None, 0)
+    tf_keras.utils.set_random_seed(0)  # whatever ran before
     student = distillation.Distiller(spec, heard, aims, {"embedding": 1.0, "scores": 1.0, "relational": 0.0})
     kept = [weights.copy() for weights in student.model.get_layer("audio").get_weights()]
     before = student.evaluate(heard, clips)
