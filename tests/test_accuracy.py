@@ -300,15 +300,7 @@ def test_the_table_the_pictures_and_the_page(
 
 def test_what_int8_changes_is_kept_for_the_very_files_whose_runs_are_gone() -> None:
     shares = {share: {"value": 0.9, "low": 0.8, "high": 1.0} for share in ("window_accuracy", "clip_accuracy")}
-    row = {
-        "model": "mine-1",
-        "hearing": CLEAN,
-        "sha256": {"1": "a"},
-        "engine": "e",
-        "clips": 9,
-        "windows": 90,
-        **shares,
-    }
+    row = {"model": "mine-1", "hearing": CLEAN, "sha256": {"1": "a"}, "engine": "e", "clips": 9, "windows": 90} | shares
     compared = row | {"float32": shares, "int8_minus_float32": shares}
     page = {"date": "2026-01-01", "commit": "c" * 40, "rows": [row, compared]}
     kept = row | accuracy_page.compared_before(row, page)

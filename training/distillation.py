@@ -277,14 +277,15 @@ def _full_scale(audio: Any) -> Any:
     return tf.cast(audio, tf.float32) / 32768.0
 
 
-def _gains(lessons: Lessons, numbers: Sequence[int]) -> NDArray[np.float32]:
-    return np.array([gain(lessons.audio[number]) for number in numbers])
-
-
 def _whole(lessons: Lessons, clips: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Whole clips, in the form of `batch_of`."""
-    outputs = {kind: values[clips] for kind, values in lessons.outputs.items()}
-    return {"audio": lessons.audio[clips], "gain": _gains(lessons, clips), "inside": lessons.inside[clips], **outputs}
+    audio = lessons.audio[clips]
+    return {
+        "audio": audio,
+        "gain": np.array([gain(clip) for clip in audio]),
+        "inside": lessons.inside[clips],
+        **{kind: values[clips] for kind, values in lessons.outputs.items()},
+    }
 
 
 def scores(model: tf_keras.Model, spec: Spec, lessons: Lessons, clips: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -329,7 +330,7 @@ def batch_of(
     sounds = [(number, begin * lessons.hop) for number, begin in zip(numbers, begins, strict=True)]
     return {
         "audio": np.stack([lessons.audio[number, begin : begin + length] for number, begin in sounds]),
-        "gain": _gains(lessons, numbers),
+        "gain": np.array([gain(lessons.audio[number]) for number in numbers]),
         "inside": np.stack([lessons.inside[window] for window in windows]),
         **{kind: np.stack([values[window] for window in windows]) for kind, values in lessons.outputs.items()},
     }
