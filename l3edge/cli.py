@@ -21,7 +21,7 @@ from .errors import Error, OptionError
 from .info import describe, print_facts
 from .microphone import device_list, find_device
 from .model import find, models
-from .results import FORMATS
+from .sinks.lines import FORMATS
 
 SUFFIXES = ("jsonl", "csv")  # of files, that say their format
 LONGEST = 1e9  # seconds that may be asked for, some 30 years

@@ -13,20 +13,19 @@ import os
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__, audio, results, sources
-from .display import Frame, LiveView, Meter, Progress, Terminal
-from .errors import AudioWarning, Error, MicrophoneError, OptionError
+from .display import Progress, Terminal
+from .errors import Error, MicrophoneError, OptionError
 from .microphone import Block
 from .model import Model, load
+from .session import Session, warnings_above
 from .sources import Interrupt, Source
-from .stream import Result
 
 # Of an audio file: samples per channel; values over full scale, kept; values that were NaN or infinite, now zero.
 COUNTS = np.dtype([("samples", np.int64), ("clipped", np.int64), ("non_finite", np.int64)])
@@ -101,122 +100,6 @@ def _shaped(source: Source, args: argparse.Namespace) -> Iterator[Block]:
     if args.duration is not None:
         blocks = sources.limited(blocks, round(args.duration * source.sample_rate))
     return sources.paced(blocks, source.sample_rate) if args.realtime else blocks
-
-
-class Session:
-    """One run of `l3edge stream`: blocks in; results, recording, display and summary out."""
-
-    def __init__(self, args: argparse.Namespace, model: Model, source: Source, stack: contextlib.ExitStack) -> None:
-        self._source, self._model = source, model
-        self._stream = model.stream(source.sample_rate, args.hop, args.center)
-        self._meter = Meter(round(model.spec.window / model.spec.sample_rate / args.hop))
-        self._view = _view(args, model, source, self._stream.delay)
-        if self._view:
-            stack.callback(self._view.leave)
-        stack.enter_context(warnings_above(self._view))
-        self._recorder = None
-        if args.record:
-            self._recorder = results.Recorder(args.record, source.sample_rate, source.channels)
-            stack.callback(self._recorder.close)
-        self._emit = None
-        if args.format or args.output or not self._view or not sys.stdout.isatty():
-            live = args.input in (None, "-") or args.realtime
-            tags = model.tag_names if args.tags else []
-            lines = results.lines(args.format or "text", model.spec.embedding_size, args.output, live, tags)
-            self._emit = stack.enter_context(lines)
-        self._written = bool(args.tags)  # rather than only seen
-        self._tagged = self._written or bool(self._view and model.tag_names)
-
-    def hear(self, block: Block) -> None:
-        """Take a block."""
-        if self._recorder:
-            self._recorder.write(block)
-        if block.lost:
-            self._take(lambda: self._stream.skip(block.lost))
-        self._meter.heard(block.samples)
-        self._take(lambda: self._stream.push(block.samples))
-        if self._view and self._view.due:
-            self._show(self._view)
-
-    def finish(self) -> None:
-        """The signal has ended."""
-        self._take(self._stream.flush)
-        if self._view:
-            self._show(self._view)
-
-    def _take(self, compute: Callable[[], Result]) -> None:
-        begun = time.perf_counter()
-        embeddings, times = compute()
-        scores: Iterable[results.Scores] = [None] * len(times)
-        if self._tagged:
-            scores = self._model.tag_scores(embeddings)
-        self._meter.computed(time.perf_counter() - begun, len(times))
-        for embedding, seconds, tags in zip(embeddings, times, scores, strict=True):
-            self._meter.result(embedding)
-            if self._view:
-                self._view.add(embedding, self._meter.change, tags)
-            if self._emit:
-                self._emit(embedding, float(seconds), self._meter, tags if self._written else None)
-
-    @property
-    def _position(self) -> float:
-        """Seconds of signal so far, what was lost included."""
-        return (self._stream.counts.samples + self._stream.counts.lost) / self._stream.sample_rate
-
-    def _show(self, view: LiveView) -> None:
-        view.show(self._meter, self._position, self._problems())
-
-    def _problems(self) -> str:
-        """What was lost or altered."""
-        counts, mic = self._stream.counts, self._source.microphone
-        lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
-        text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
-        return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
-
-    def summary(self) -> str:
-        """One line of what happened."""
-        meter = self._meter
-        speed = self._position / meter.compute if meter.compute else 0.0
-        return (
-            f"l3edge: {meter.hops} hops, {self._position:.2f} s of audio; compute {meter.percentile(50):.2f} ms a hop "
-            f"(p99 {meter.percentile(99):.2f}), {speed:.0f}x real time; {self._problems()}"
-        )
-
-
-def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) -> LiveView | None:
-    """The live view, where stderr is a terminal that results do not go to.
-
-    A pipe counts as one: what reads it mostly writes to the same terminal.
-    """
-    terminal = Terminal(sys.stderr)
-    shared = args.format is not None if sys.stdout.isatty() else Terminal(sys.stdout).piped
-    if not terminal.moves or (shared and args.output is None):
-        return None
-    channels = "1 channel" if source.channels == 1 else f"{source.channels} channels"
-    sound = f"{source.name}, {source.sample_rate} Hz, {channels}, resampler delay {delay * 1e3:.0f} ms"
-    title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
-    known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
-    return LiveView(terminal, title, min(known, default=None), model.tag_names, args.hop)
-
-
-@contextlib.contextmanager
-def warnings_above(frame: Frame | None) -> Iterator[None]:
-    """One line on stderr for each warning, and not through the middle of what is drawn there.
-
-    What a stream altered is not among them: its counts are reported when they are complete. Nor is what NumPy says of
-    bytes that are no sound, as when int16 is read as float32.
-    """
-
-    def show(message: Warning | str, *_args: object, **_options: object) -> None:
-        if frame:
-            frame.clear()
-        print(f"l3edge: warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("always", UserWarning)
-        warnings.simplefilter("ignore", AudioWarning)
-        warnings.showwarning = show
-        yield
 
 
 def embed(args: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ class Block(NamedTuple):
 
     samples: NDArray[np.float32]  # [n, channels]
     lost: int = 0  # samples per channel that are missing between the block before and this one
+    heard: float | None = None  # time.monotonic() when its last sample was there; None where nobody waits for it
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Microphone:
             self._gap += frames
             self.lost += frames
             return
-        self._waiting.put(Block(samples.copy(), self._gap))
+        self._waiting.put(Block(samples.copy(), self._gap, now))
         self._gap = 0
         self._received += frames
 

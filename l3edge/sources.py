@@ -34,6 +34,10 @@ class Source:
     seconds: float | None = None  # its length where that is known
     microphone: Microphone | None = None
 
+    def started(self) -> float | None:
+        """Unix time of the first sample, in seconds; None where sound has none, as in a file."""
+        return self.microphone.started if self.microphone else None
+
 
 @contextlib.contextmanager
 def microphone(device: int | str | None, sample_rate: int | None, channels: int | None) -> Iterator[Source]:
@@ -72,7 +76,7 @@ def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
         rest = data[whole:]
         if whole:
             samples = np.frombuffer(data[:whole], kind).reshape(-1, channels).astype(np.float32)
-            yield Block(samples / np.float32(32768) if kind.kind == "i" else samples)
+            yield Block(samples / np.float32(32768) if kind.kind == "i" else samples, heard=time.monotonic())
         data = stream.read1(most)
     if rest:
         message = f"the last {len(rest)} byte(s) of standard input are not a whole frame of {frame}, and were left out"
@@ -85,7 +89,7 @@ def limited(blocks: Iterator[Block], frames: int) -> Iterator[Block]:
         lost = min(block.lost, frames)
         samples = block.samples[: frames - lost]
         frames -= lost + len(samples)
-        yield Block(samples, lost)
+        yield block._replace(samples=samples, lost=lost)
 
 
 def paced(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
@@ -93,8 +97,9 @@ def paced(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
     begun, frames = time.monotonic(), 0
     for block in blocks:
         frames += len(block.samples)
-        time.sleep(max(0.0, begun + frames / rate - time.monotonic()))
-        yield block
+        due = begun + frames / rate
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield block._replace(heard=due)
 
 
 class Interrupt:

@@ -1,0 +1,160 @@
+"""One run of `l3edge stream`: blocks of sound in; records to its sinks, recording, display and summary out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import results
+from .display import Frame, LiveView, Meter, Terminal
+from .errors import AudioWarning
+from .microphone import Block
+from .model import Model
+from .records import About, Gap, Hop, Record
+from .sinks import Sink
+from .sinks.lines import lines
+from .sources import Source
+from .stream import Result
+
+
+class Session:
+    """One run of `l3edge stream`: blocks in; results, recording, display and summary out."""
+
+    def __init__(self, args: argparse.Namespace, model: Model, source: Source, stack: contextlib.ExitStack) -> None:
+        self._source, self._model = source, model
+        self._stream = model.stream(source.sample_rate, args.hop, args.center)
+        self._meter = Meter(round(model.spec.window / model.spec.sample_rate / args.hop))
+        self._view = _view(args, model, source, self._stream.delay)
+        if self._view:
+            stack.callback(self._view.leave)
+        stack.enter_context(warnings_above(self._view))
+        self._recorder = None
+        if args.record:
+            self._recorder = results.Recorder(args.record, source.sample_rate, source.channels)
+            stack.callback(self._recorder.close)
+        self._written = bool(args.tags)  # rather than only seen
+        self._tagged = self._written or bool(self._view and model.tag_names)
+        self._sinks: list[Sink] = []
+        if args.format or args.output or not self._view or not sys.stdout.isatty():
+            live = args.input in (None, "-") or args.realtime
+            self._sinks.append(
+                stack.enter_context(lines(args.format or "text", self._about(args.hop), args.output, live))
+            )
+
+    def _about(self, hop: float) -> About:
+        model, source = self._model, self._source
+        return About(
+            model=model.name,
+            model_sha256=model.identity,
+            embedding_size=model.spec.embedding_size,
+            window=model.spec.window / model.spec.sample_rate,
+            hop=hop,
+            source=source.name,
+            sample_rate=source.sample_rate,
+            tags=tuple(model.tag_names) if self._written else (),
+            started=source.started,
+        )
+
+    def hear(self, block: Block) -> None:
+        """Take a block."""
+        if self._recorder:
+            self._recorder.write(block)
+        if block.lost:
+            begin = self._position
+            self._take(lambda: self._stream.skip(block.lost))
+            self._write(Gap(begin, block.lost / self._stream.sample_rate, block.lost))
+        self._meter.heard(block.samples)
+        self._take(lambda: self._stream.push(block.samples))
+        if self._view and self._view.due:
+            self._show(self._view)
+
+    def finish(self) -> None:
+        """The signal has ended."""
+        self._take(self._stream.flush)
+        if self._view:
+            self._show(self._view)
+
+    def _take(self, compute: Callable[[], Result]) -> None:
+        begun = time.perf_counter()
+        embeddings, times = compute()
+        scores: Iterable[NDArray[np.float32] | None] = [None] * len(times)
+        if self._tagged:
+            scores = self._model.tag_scores(embeddings)
+        self._meter.computed(time.perf_counter() - begun, len(times))
+        for embedding, seconds, tags in zip(embeddings, times, scores, strict=True):
+            self._meter.result(embedding)
+            if self._view:
+                self._view.add(embedding, self._meter.change, tags)
+            tags = tags if self._written else None
+            self._write(Hop(float(seconds), embedding, self._meter.hop_level, self._meter.change, tags))
+
+    def _write(self, record: Record) -> None:
+        for sink in self._sinks:
+            sink.write(record)
+
+    @property
+    def _position(self) -> float:
+        """Seconds of signal so far, what was lost included."""
+        return (self._stream.counts.samples + self._stream.counts.lost) / self._stream.sample_rate
+
+    def _show(self, view: LiveView) -> None:
+        view.show(self._meter, self._position, self._problems())
+
+    def _problems(self) -> str:
+        """What was lost or altered."""
+        counts, mic = self._stream.counts, self._source.microphone
+        lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
+        text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
+        return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
+
+    def summary(self) -> str:
+        """One line of what happened."""
+        meter = self._meter
+        speed = self._position / meter.compute if meter.compute else 0.0
+        return (
+            f"l3edge: {meter.hops} hops, {self._position:.2f} s of audio; compute {meter.percentile(50):.2f} ms a hop "
+            f"(p99 {meter.percentile(99):.2f}), {speed:.0f}x real time; {self._problems()}"
+        )
+
+
+def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) -> LiveView | None:
+    """The live view, where stderr is a terminal that results do not go to.
+
+    A pipe counts as one: what reads it mostly writes to the same terminal.
+    """
+    terminal = Terminal(sys.stderr)
+    shared = args.format is not None if sys.stdout.isatty() else Terminal(sys.stdout).piped
+    if not terminal.moves or (shared and args.output is None):
+        return None
+    channels = "1 channel" if source.channels == 1 else f"{source.channels} channels"
+    sound = f"{source.name}, {source.sample_rate} Hz, {channels}, resampler delay {delay * 1e3:.0f} ms"
+    title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
+    known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
+    return LiveView(terminal, title, min(known, default=None), model.tag_names, args.hop)
+
+
+@contextlib.contextmanager
+def warnings_above(frame: Frame | None) -> Iterator[None]:
+    """One line on stderr for each warning, and not through the middle of what is drawn there.
+
+    What a stream altered is not among them: its counts are reported when they are complete. Nor is what NumPy says of
+    bytes that are no sound, as when int16 is read as float32.
+    """
+
+    def show(message: Warning | str, *_args: object, **_options: object) -> None:
+        if frame:
+            frame.clear()
+        print(f"l3edge: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", AudioWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,61 @@
+"""Where records go. A sink is made for one run: `open_sink(kind, options, about)`, `write` for each record, `close`.
+
+Built-in kinds are those in BUILT_IN; a package adds its own as an entry point of the group `l3edge.sinks`, which names
+a callable like those: it takes the options that the user gave (by name: str, int, float, bool or list of str) and what
+the records come from, and returns a `Sink`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from ..errors import OptionError
+from ..records import About, Record
+
+GROUP = "l3edge.sinks"  # of entry points
+BUILT_IN = {"files": ".files:open_sink", "mqtt": ".mqtt:open_sink"}  # kind: where; imported when asked for
+
+
+class Sink:
+    """Base of all sinks.
+
+    A device that cannot be written to now, a full card or a broker that is away, is no error: it is counted, reported
+    once, and tried again. OptionError, or another l3edge.Error, at the beginning says what can never work.
+    """
+
+    def write(self, record: Record) -> None:
+        """Take a record. Must not wait: sound goes on."""
+
+    def health(self, figures: Mapping[str, float]) -> None:
+        """Take the figures of the stream, now and then, by name; for those who pass them on."""
+
+    def figures(self) -> dict[str, float]:
+        """What to know of this sink, by name, such as `written`, `failed`, `dropped`, `waiting`."""
+        return {}
+
+    def close(self) -> None:
+        """No more will come. Done within a second or two, whatever happens: what is unsent then stays for next time."""
+
+
+Opener = Callable[[Mapping[str, Any], About], Sink]
+
+
+def kinds() -> list[str]:
+    """Of the sinks that there are, installed ones included."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+
+
+def open_sink(kind: str, options: Mapping[str, Any], about: About) -> Sink:
+    """A sink of a kind; OptionError where there is no such kind, or where the options are not its own."""
+    if kind in BUILT_IN:
+        module, _, name = BUILT_IN[kind].partition(":")
+        opener: Opener = getattr(importlib.import_module(module, __name__), name)
+    else:
+        points = list(entry_points(group=GROUP, name=kind))
+        if not points:
+            raise OptionError(f"there is no sink {kind!r}; there are {', '.join(kinds())}")
+        opener = points[0].load()
+    return opener(options, about)
