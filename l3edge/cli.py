@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, config, doctor, health, model_file
+from . import __version__, commands, config, doctor, health, model_file, service
 from .errors import Error, OptionError
 from .info import describe, print_facts
 from .microphone import device_list, find_device
@@ -77,6 +77,14 @@ def configured(args: argparse.Namespace, given: Sequence[str]) -> argparse.Names
         made.health = file.health
     made.reread = lambda: configured(args, given)
     return made
+
+
+def check_file(path: Path) -> None:
+    """Raise what `l3edge stream --config PATH` would, as far as that is known without beginning."""
+    given = ["stream", "--config", str(path)]
+    args = configured(_parsed(_parser(), given), given)
+    _check(args)
+    model_file.read(find(args.model))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -243,11 +251,13 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as one JSON object")
     info.set_defaults(run=_info)
     sub.add_parser("devices", help="list the microphones").set_defaults(run=_devices)
+    service.add_parser(sub)
     check = sub.add_parser("doctor", help="check this installation, and say how to mend it")
     check.add_argument("--json", action="store_true", help="as one JSON object")
     check.set_defaults(run=lambda args: doctor.run(as_json=args.json))
     for command in sub.choices.values():
-        command.set_defaults(parser=command)
+        if command.get_default("parser") is None and command.get_default("run"):
+            command.set_defaults(parser=command)
     return parser
 
 
