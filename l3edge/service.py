@@ -1,8 +1,8 @@
 """`l3edge service`: a systemd unit that listens for months, made, checked, looked at and taken away.
 
-The unit runs `l3edge stream --config FILE` as a user of its own (DynamicUser) in a sandbox: of the whole system only its
-state folder, /var/lib/l3edge, can be written; no new privileges, no devices but those of sound. systemd restarts it when
-it ends, whatever the reason, or has not said for a minute that it is alive.
+The unit runs `l3edge stream --config FILE` as a user of its own (DynamicUser) in a sandbox: of the whole system only
+its state folder, /var/lib/l3edge, can be written; no new privileges, no devices but those of sound. systemd restarts
+it when it ends, whatever the reason, or has not said for a minute that it is alive.
 """
 
 from __future__ import annotations
