@@ -48,8 +48,8 @@ def paho() -> Any:
     return client
 
 
-class Sender(threading.Thread):
-    """Connects, sends, waits and connects again until it is closed.
+class Sender:
+    """Connects, sends, waits and connects again, on a thread of its own, until it is closed.
 
     A message leaves the outbox when the broker has acknowledged it. One that was sent and not acknowledged when the
     connection ended is sent again: the broker may get it twice, as QoS 1 says, and never not at all.
@@ -61,7 +61,6 @@ class Sender(threading.Thread):
     """
 
     def __init__(self, broker: Broker, outbox: Outbox) -> None:
-        super().__init__(name="l3edge-mqtt", daemon=True)
         self._paho = paho()
         self._broker, self._outbox = broker, outbox
         self.connected, self.connections = False, 0
@@ -73,14 +72,16 @@ class Sender(threading.Thread):
         self._heard = 0.0  # when the broker answered last, or had nothing to answer, of the monotonic clock
         self._ending = threading.Event()
         self._deadline = 0.0
+        self._thread = threading.Thread(target=self._run, name="l3edge-mqtt", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Send what can be sent in a second; the outbox keeps the rest."""
         self._deadline = time.monotonic() + DRAIN_SECONDS
         self._ending.set()
-        self.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         wait = FIRST_WAIT
         while not self._ending.is_set():
             before = self.connections

@@ -93,7 +93,6 @@ class Files(Sink):
         self._written = self._failed = 0
         self._missed, self._missed_from = 0, 0.0  # records, since the last that was written
         self._retry = 0.0  # when to try again, of the monotonic clock
-        self._finisher.start()
 
     def write(self, record: Record) -> None:
         when = record.onset if isinstance(record, Event) else record.time

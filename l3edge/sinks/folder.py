@@ -125,8 +125,8 @@ class Part:
         os.close(self._descriptor)
 
 
-class Finisher(threading.Thread):
-    """The thread that stores and finishes parts.
+class Finisher:
+    """A thread that stores and finishes parts.
 
     Attributes:
         current: the part being written, to be stored every `seconds`; nobody else closes a part
@@ -136,7 +136,6 @@ class Finisher(threading.Thread):
     """
 
     def __init__(self, folder: Folder, finish: Mapping[str, Finish], seconds: float, most: int | None) -> None:
-        super().__init__(name="l3edge-files", daemon=True)
         self.current: Part | None = None
         self.finished = self.removed = self.broken = 0
         self.trouble = Trouble(f"files in {folder.path}")
@@ -144,6 +143,8 @@ class Finisher(threading.Thread):
         self._open: deque[Part] = deque()
         self._parts: deque[Path] = deque()  # closed
         self._wake, self._ending = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="l3edge-files", daemon=True)
+        self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -167,9 +168,9 @@ class Finisher(threading.Thread):
         self.rotate()
         self._ending = True
         self._wake.set()
-        self.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         ending = False
         while not ending:
             self._wake.wait(self._seconds)

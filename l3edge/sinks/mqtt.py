@@ -121,7 +121,6 @@ class Mqtt(Sink):
         except OSError as error:
             raise OptionError(f"mqtt: queue {options.queue}: {error.strerror}") from error
         self._sender = Sender(broker, self._outbox)
-        self._sender.start()
 
     def write(self, record: Record) -> None:
         if isinstance(record, Event):
