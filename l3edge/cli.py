@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, doctor, model_file
+from . import __version__, commands, config, doctor, health, model_file, service
 from .errors import Error, OptionError
 from .info import describe, print_facts
 from .microphone import device_list, find_device
@@ -31,13 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
     _open_standard_streams()
     parser = _parser()
-    args, rest = parser.parse_known_args(arguments)
-    if rest:
-        _refuse(rest, args, parser)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    args = _parsed(parser, given)
     if not hasattr(args, "run"):
         parser.print_help()
         return 0
     try:
+        if getattr(args, "config", None):
+            args = configured(args, given)
         status: int = args.run(args)
         sys.stdout.flush()
         return status
@@ -55,6 +56,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("l3edge: interrupted", file=sys.stderr)
         return 130
+
+
+def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    args, rest = parser.parse_known_args(arguments)
+    if rest:
+        _refuse(rest, args, parser)
+    return args
+
+
+def configured(args: argparse.Namespace, given: Sequence[str]) -> argparse.Namespace:
+    """`l3edge stream` as its configuration file and then the command line want it; `reread` does the same again."""
+    file = config.read(args.config)
+    command = given.index("stream") + 1
+    parser = _parser(f"{file.path}: [stream]")
+    _parsed(parser, ["stream", *file.arguments()])  # mistakes here are the file's, those of the other are known
+    made = _parsed(parser, [*given[:command], *file.arguments(), *given[command:]])
+    made.sink = [*file.sinks, *made.sink]
+    if made.health is None:
+        made.health = file.health
+    made.reread = lambda: configured(args, given)
+    return made
+
+
+def check_file(path: Path) -> None:
+    """Raise what `l3edge stream --config PATH` would, as far as that is known without beginning."""
+    given = ["stream", "--config", str(path)]
+    args = configured(_parsed(_parser(), given), given)
+    _check(args)
+    model_file.read(find(args.model))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are told as those of a file, where the options come from one."""
+
+    where = ""
+
+    def error(self, message: str) -> NoReturn:
+        if self.where:
+            raise OptionError(f"{self.where}: {message.replace('argument --', '')}")
+        super().error(message)
 
 
 def _refuse(rest: list[str], args: argparse.Namespace, parser: argparse.ArgumentParser) -> NoReturn:
@@ -104,8 +145,27 @@ def _device(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="l3edge", description="Exact streaming audio embeddings on cheap hardware.")
+def _sink(text: str) -> tuple[str, dict[str, str]]:
+    kind, _, rest = text.partition(":")
+    return kind, dict(_option(each) for each in rest.split(",") if each)
+
+
+def _health(text: str) -> health.Settings:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be PORT or HOST:PORT, got {text!r}")
+    try:
+        return health.Settings(port=int(port)) if not host else health.Settings(host.strip("[]"), int(port))
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parser(where: str = "") -> argparse.ArgumentParser:
+    """The command's parser; `where` the options come from, unless it is the command line."""
+    kind = type("Parser", (_Parser,), {"where": where})
+    parser: argparse.ArgumentParser = kind(
+        prog="l3edge", description="Exact streaming audio embeddings on cheap hardware.", allow_abbrev=not where
+    )
     parser.add_argument("--version", action="version", version=f"l3edge {__version__}")
     sub = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -156,7 +216,24 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--rate", type=int, metavar="HZ", help="of standard input, or asked of the microphone")
     stream.add_argument("--channels", type=int, metavar="N", help="of standard input (default: 1) or the microphone")
     stream.add_argument("--dtype", choices=["int16", "float32"], help="of standard input (default: int16)")
-    stream.set_defaults(run=_stream)
+    stream.add_argument(
+        "--sink",
+        action="append",
+        type=_sink,
+        default=[],
+        metavar="KIND:KEY=VALUE,...",
+        help="where results go as well: files:dir=DIR, mqtt:host=HOST, ...; may be repeated (docs/field.md)",
+    )
+    stream.add_argument(
+        "--health",
+        type=_health,
+        metavar="[HOST:]PORT",
+        help="tell health there, /metrics in Prometheus' format; HOST is 127.0.0.1 unless given",
+    )
+    stream.add_argument(
+        "--config", type=Path, metavar="TOML", help="read all of these options from a file (docs/field.md)"
+    )
+    stream.set_defaults(run=_stream, reread=None)
 
     embed = sub.add_parser(
         "embed",
@@ -174,16 +251,30 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as one JSON object")
     info.set_defaults(run=_info)
     sub.add_parser("devices", help="list the microphones").set_defaults(run=_devices)
+    service.add_parser(sub)
     check = sub.add_parser("doctor", help="check this installation, and say how to mend it")
     check.add_argument("--json", action="store_true", help="as one JSON object")
     check.set_defaults(run=lambda args: doctor.run(as_json=args.json))
     for command in sub.choices.values():
-        command.set_defaults(parser=command)
+        if command.get_default("parser") is None and command.get_default("run"):
+            command.set_defaults(parser=command)
     return parser
 
 
 def _stream(args: argparse.Namespace) -> int:
-    """Refuse options that contradict each other, then stream."""
+    """Refuse options that contradict each other, then stream; anew where a configuration is read again."""
+    while True:
+        _check(args)
+        status = commands.stream(args)
+        if not isinstance(status, argparse.Namespace):
+            return status
+        args = status
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, and settle those that follow from others."""
+    if args.health is None:
+        args.health = health.Settings()
     raw = args.input == "-"
     if raw and args.rate is None:
         raise OptionError("--input - reads raw PCM, which does not say its rate: give --rate (and --channels, --dtype)")
@@ -207,7 +298,6 @@ def _stream(args: argparse.Namespace) -> int:
             raise OptionError(f"{other} would overwrite {one}: give it another name")
     if args.record is not None and args.record.suffix.lower() != ".wav":
         raise OptionError(f"--record writes WAV: give it a name that ends in .wav, not {args.record}")
-    return commands.stream(args)
 
 
 def _settle_output(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .display import Progress, Terminal
 from .errors import Error, MicrophoneError, OptionError
 from .microphone import Block
 from .model import Model, load
+from .notify import Notifier
 from .session import Session, warnings_above
 from .sources import Interrupt, Source
 
@@ -63,27 +65,44 @@ def native_log_held() -> Iterator[None]:
             os.close(saved)
 
 
-def stream(args: argparse.Namespace) -> int:
-    """`l3edge stream`: embeddings as sound comes. Returns the exit status."""
+def stream(args: argparse.Namespace) -> int | argparse.Namespace:
+    """`l3edge stream`: embeddings as sound comes. Returns the exit status, or the options of the next stream."""
     seen = Terminal(sys.stderr).moves
     model = load_model(args, seen)  # before the microphone opens: nothing may pile up meanwhile
     failure: MicrophoneError | results.RecordingError | None = None
+    following: argparse.Namespace | None = None
+    notifier = Notifier()
+
+    def reread() -> bool:
+        nonlocal following
+        try:
+            following = args.reread()
+        except Error as error:
+            warnings.warn(f"the configuration is not read again: {describe(error)}", stacklevel=1)
+        return following is not None
+
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(Interrupt())
+        interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
         source = stack.enter_context(_source(args))
         session = Session(args, model, source, stack)
+        notifier.tell("READY=1")
         try:
             # A microphone's blocks that wait when Ctrl-C comes were heard before it, and are embedded.
             stop = source.microphone.stop if source.microphone else None
             for block in interrupt.until(_shaped(source, args), stop):
                 session.hear(block)
+                notifier.alive()
         except (MicrophoneError, results.RecordingError) as error:
             failure = error  # what was heard cannot be heard again: keep it, then fail
+        if not interrupt.reloading:
+            notifier.tell("STOPPING=1")
         session.finish()
     print(session.summary(), file=sys.stderr)
     if failure:
         raise failure
-    return 128 + interrupt.signal if interrupt.signal else 0
+    if interrupt.signal:
+        return 128 + interrupt.signal
+    return following if following is not None else 0
 
 
 def _source(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import time
 import warnings
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from . import results
 from .display import Frame, LiveView, Meter, Terminal
 from .errors import AudioWarning
+from .figures import Latency, of_process
+from .health import Board, Endpoint
 from .microphone import Block
 from .model import Model
 from .records import About, Gap, Hop, Record
-from .sinks import Sink
+from .sinks import Sink, open_sink
 from .sinks.lines import lines
 from .sources import Source
 from .stream import Result
+
+BOARD_SECONDS = 1.0  # between two readings of all figures
 
 
 class Session:
@@ -41,12 +46,26 @@ class Session:
             stack.callback(self._recorder.close)
         self._written = bool(args.tags)  # rather than only seen
         self._tagged = self._written or bool(self._view and model.tag_names)
-        self._sinks: list[Sink] = []
-        if args.format or args.output or not self._view or not sys.stdout.isatty():
+        about = self._about(args.hop)
+        self._sinks: dict[str, Sink] = {}
+        for number, (kind, options) in enumerate(args.sink, 1):
+            sink = open_sink(kind, options, about)
+            stack.callback(sink.close)
+            self._sinks[kind if kind not in self._sinks else f"{kind}-{number}"] = sink
+        if args.format or args.output or not (args.sink or (self._view and sys.stdout.isatty())):
             live = args.input in (None, "-") or args.realtime
-            self._sinks.append(
-                stack.enter_context(lines(args.format or "text", self._about(args.hop), args.output, live))
-            )
+            told = stack.enter_context(lines(args.format or "text", about, args.output, live))
+            self._sinks[args.format or "text"] = told
+        self._latency = Latency()
+        self._heard: float | None = None  # monotonic clock, when the end of what was pushed last was there
+        self._gaps = 0
+        self._board = Board()
+        self._every = args.health.interval
+        self._boarded, self._told = -math.inf, time.monotonic()
+        if args.health.port is not None:
+            endpoint = stack.enter_context(Endpoint(args.health.host, args.health.port, self._board))
+            host, port = endpoint.address
+            print(f"l3edge: health at http://{host}:{port}/metrics", file=sys.stderr)
 
     def _about(self, hop: float) -> About:
         model, source = self._model, self._source
@@ -67,16 +86,30 @@ class Session:
         if self._recorder:
             self._recorder.write(block)
         if block.lost:
-            begin = self._position
+            begin, self._heard = self._position, None
             self._take(lambda: self._stream.skip(block.lost))
             self._write(Gap(begin, block.lost / self._stream.sample_rate, block.lost))
+            self._gaps += 1
+        self._heard = block.heard
         self._meter.heard(block.samples)
         self._take(lambda: self._stream.push(block.samples))
         if self._view and self._view.due:
             self._show(self._view)
+        self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        """Let others know how it goes, when that is due."""
+        if now - self._boarded >= BOARD_SECONDS:
+            self._boarded = now
+            self._board.write(self.figures(), {name: sink.figures() for name, sink in self._sinks.items()})
+        if now - self._told >= self._every:
+            self._told = now
+            for sink in self._sinks.values():
+                sink.health(self._board.figures)
 
     def finish(self) -> None:
         """The signal has ended."""
+        self._heard = None  # zeros complete the last windows, which nobody has waited for
         self._take(self._stream.flush)
         if self._view:
             self._show(self._view)
@@ -88,15 +121,20 @@ class Session:
         if self._tagged:
             scores = self._model.tag_scores(embeddings)
         self._meter.computed(time.perf_counter() - begun, len(times))
+        half = self._model.spec.window / self._model.spec.sample_rate / 2
         for embedding, seconds, tags in zip(embeddings, times, scores, strict=True):
             self._meter.result(embedding)
             if self._view:
                 self._view.add(embedding, self._meter.change, tags)
+            if self._heard is not None:
+                # The window's last sample was there before the block's last one by what lies between them.
+                ended = self._heard - (self._position - (float(seconds) + half))
+                self._latency.add(time.monotonic() - ended)
             tags = tags if self._written else None
             self._write(Hop(float(seconds), embedding, self._meter.hop_level, self._meter.change, tags))
 
     def _write(self, record: Record) -> None:
-        for sink in self._sinks:
+        for sink in self._sinks.values():
             sink.write(record)
 
     @property
@@ -113,6 +151,29 @@ class Session:
         lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
         text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
         return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
+
+    def figures(self) -> dict[str, float]:
+        """All there is to know, by the names of `figures.FIGURES`."""
+        counts, meter, mic = self._stream.counts, self._meter, self._source.microphone
+        made = {
+            "hops": meter.hops,
+            "seconds": self._position,
+            "compute_seconds": meter.compute,
+            "lost_samples": counts.lost,
+            "lost_seconds": counts.lost / self._stream.sample_rate,
+            "gaps": self._gaps,
+            "clipped": counts.clipped,
+            "non_finite": counts.non_finite,
+            "level_dbfs": meter.level,
+        }
+        if self._latency.count:
+            made["latency_p50_seconds"] = self._latency.quantile(0.5)
+            made["latency_p99_seconds"] = self._latency.quantile(0.99)
+            made["latency_worst_seconds"] = self._latency.worst
+        if mic:
+            made["overflows"] = mic.overflows
+            made["started_timestamp_seconds"] = mic.started
+        return made | of_process()
 
     def summary(self) -> str:
         """One line of what happened."""

@@ -103,19 +103,23 @@ def paced(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM end the waiting for sound, never the computing; a second one ends everything.
+    """Ctrl-C, SIGTERM and SIGHUP end the waiting for sound, never the computing; a second one ends everything.
 
-    Attribute `signal`: the number of the last signal, 0 before there was one.
+    reload: what SIGHUP does instead, on the thread that takes the blocks; true where that ends them.
+
+    Attributes: `signal`, number of the last signal, 0 before there was one; `reloading`, whether `reload` ended them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reload: Callable[[], bool] | None = None) -> None:
         self.signal = 0
+        self.reloading = False
+        self._reload, self._hung_up = reload, False
         self._waiting = False
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and `&` in scripts, want it
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -125,6 +129,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._reload:
+            self._hung_up = True
+            return
         again, self.signal = bool(self.signal), number
         if again or (self._waiting and not self._stop):
             raise KeyboardInterrupt
@@ -147,3 +154,10 @@ class Interrupt:
             if block is None:
                 return
             yield block
+            if self._hung_up and self._reload and not self.signal:
+                self._hung_up = False
+                if self._reload():
+                    self.reloading = True
+                    if not stop:
+                        return
+                    stop()  # what waits was heard, and is taken

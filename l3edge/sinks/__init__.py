@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from .. import settings
 from ..errors import OptionError
 from ..records import About, Record
 
 GROUP = "l3edge.sinks"  # of entry points
-BUILT_IN = {"files": ".files:open_sink", "mqtt": ".mqtt:open_sink"}  # kind: where; imported when asked for
+BUILT_IN = {"files": ".files", "mqtt": ".mqtt"}  # modules, imported when asked for: `Settings` and `open_sink`
 
 
 class Sink:
@@ -51,11 +52,23 @@ def kinds() -> list[str]:
 def open_sink(kind: str, options: Mapping[str, Any], about: About) -> Sink:
     """A sink of a kind; OptionError where there is no such kind, or where the options are not its own."""
     if kind in BUILT_IN:
-        module, _, name = BUILT_IN[kind].partition(":")
-        opener: Opener = getattr(importlib.import_module(module, __name__), name)
+        opener: Opener = importlib.import_module(BUILT_IN[kind], __name__).open_sink
     else:
-        points = list(entry_points(group=GROUP, name=kind))
-        if not points:
-            raise OptionError(f"there is no sink {kind!r}; there are {', '.join(kinds())}")
-        opener = points[0].load()
+        opener = _installed(kind).load()
     return opener(options, about)
+
+
+def check(kind: str, options: Mapping[str, Any], where: str) -> None:
+    """Raise OptionError, which begins with `where`, for options that the kind does not take; of what a package has
+    added, only whether it is there."""
+    if kind in BUILT_IN:
+        settings.read(importlib.import_module(BUILT_IN[kind], __name__).Settings, options, where)
+    else:
+        _installed(kind)
+
+
+def _installed(kind: str) -> EntryPoint:
+    points = list(entry_points(group=GROUP, name=kind))
+    if not points:
+        raise OptionError(f"there is no sink {kind!r}; there are {', '.join(kinds())}")
+    return points[0]
