@@ -178,8 +178,9 @@ class Finisher:
             ending = self._ending
             try:
                 self._work()
-            except OSError as error:
-                self.trouble.set(f"cannot be finished ({error.strerror}); tried again while new ones are written")
+            except Exception as error:  # the thread must not end
+                reason = getattr(error, "strerror", None) or error or type(error).__name__
+                self.trouble.set(f"cannot be finished ({reason}); tried again while new ones are written")
             else:
                 self.trouble.clear()
 
@@ -193,7 +194,7 @@ class Finisher:
                 part.store()
             finally:
                 part.close()
-        failed: OSError | None = None
+        failed: Exception | None = None
         for _ in range(len(self._parts)):
             try:
                 self._name(self._parts[0])
@@ -201,7 +202,7 @@ class Finisher:
                 pass
             except ValueError:
                 self.broken += 1
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._parts.append(self._parts[0])
                 failed = error
             self._parts.popleft()
