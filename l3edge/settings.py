@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import OptionError
 
 T = TypeVar("T")
+LARGEST = 1e15  # of numbers, beyond which none has a meaning
+LONGEST_SHOWN = 80  # characters of a wrong value
 NAMES = {
     str: "text",
     int: "a whole number",
@@ -38,9 +40,9 @@ def read(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     made: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
+            near = difflib.get_close_matches(str(key)[:LONGEST_SHOWN], fields, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-            raise OptionError(f"{where}: there is no setting {key}; {hint}")
+            raise OptionError(f"{where}: there is no setting {_shown(key, str)}; {hint}")
         name = fields[key].name
         made[name] = _value(hints[name], value, f"{where}: {key}")
     missing = [
@@ -68,17 +70,34 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         good = type(value) is bool
     elif hint in (int, float):
         number = _number(value, hint) if text else value
-        good = type(number) in (int, hint) and math.isfinite(number)
+        good = type(number) in (int, hint) and abs(number) <= LARGEST  # which what is no number is not, either
         value = hint(number) if good else value
     elif hint == list[str]:
         value = value.split("+") if text else value
-        good = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        good = isinstance(value, list) and all(isinstance(each, str) and _is_text(each) for each in value)
     else:
-        good = text and bool(value) and "\0" not in value
+        good = text and bool(value) and _is_text(value)
         value = hint(value) if good else value
     if not good:
-        raise OptionError(f"{where} must be {NAMES[hint]}, got {value!r}")
+        raise OptionError(f"{where} must be {NAMES[hint]}, got {_shown(value)}")
     return value
+
+
+def _is_text(text: str) -> bool:
+    """Whether the system can take it, as the name of a file or otherwise."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(value: object, how: Callable[[object], str] = repr) -> str:
+    """A value for an error: as much of it as fits into a line."""
+    try:
+        text = how(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits, a list within lists
+        return f"{type(value).__name__} of a size that cannot be shown"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _number(text: str, hint: type) -> Any:

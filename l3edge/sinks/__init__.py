@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .. import settings
-from ..errors import OptionError
+from ..errors import Error, OptionError
 from ..records import About, Record
 
 GROUP = "l3edge.sinks"  # of entry points
@@ -53,8 +53,12 @@ def open_sink(kind: str, options: Mapping[str, Any], about: About) -> Sink:
     """A sink of a kind; OptionError where there is no such kind, or where the options are not its own."""
     if kind in BUILT_IN:
         opener: Opener = importlib.import_module(BUILT_IN[kind], __name__).open_sink
-    else:
-        opener = _installed(kind).load()
+        return opener(options, about)
+    point = _installed(kind)
+    try:
+        opener = point.load()
+    except Exception as error:  # whatever a package does when it is imported
+        raise Error(f"the sink {kind!r} ({point.value}) does not load: {type(error).__name__}: {error}") from error
     return opener(options, about)
 
 
