@@ -44,5 +44,6 @@ def test_each_distilled_model_has_its_script() -> None:
         said = training["arguments"]
         assert f"\nstudent={said['student']}\n" in script
         assert f'distilled.sh" {name} "$student" ' in script
-        assert f" steps={said['steps']} " in road
-        assert f" --keep {said['keep']:g} " in road or f" is of commit {training['commit'][:7]}, " in script
+        assert f"STEPS={said['steps']} " in script or f" steps=${{STEPS:-{said['steps']}}} " in road
+        assert f" --keep {said['keep']:g} " in road
+        assert f" --focus {said['focus']}\n" in script or not said["focus"]
