@@ -87,6 +87,8 @@ class Sender:
             before = self.connections
             problem = self._connection()
             self.connected = False
+            if self._ending.is_set():
+                break
             if self._reason:
                 self.refused.set(
                     f"refused us ({self._reason}); messages wait, and it is tried every {REFUSED_WAIT:g} s"
