@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import results
+from .backlog import Block
 from .display import Frame, LiveView, Meter, Terminal
 from .errors import AudioWarning
 from .figures import Latency, of_process
 from .health import Board, Endpoint
-from .microphone import Block
 from .model import Model
 from .records import About, Gap, Hop, Record
 from .sinks import Sink, open_sink
@@ -148,8 +148,7 @@ class Session:
     def _problems(self) -> str:
         """What was lost or altered."""
         counts, mic = self._stream.counts, self._source.microphone
-        lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
-        text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
+        text = f"lost {self._source.lost()}, clipped {counts.clipped}, non-finite {counts.non_finite}"
         return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
 
     def figures(self) -> dict[str, float]:

@@ -411,6 +411,7 @@ class InputStream:
 """)
     output = tmp_path / "heard.jsonl"
     command = [sys.executable, "-m", "l3edge", "stream", "--model", STUB, "--format", "jsonl", "--output", output]
+    command.append("--no-reconnect")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     summary, error = done.stderr.splitlines()

@@ -1,0 +1,353 @@
+"""A microphone that comes back: capture in a process of its own, begun anew whenever it ends.
+
+Why a process: PortAudio lists the devices once, when it starts, so that what was plugged in again is only seen by one
+that starts anew; a sound server or driver that hangs, hangs whoever called it, and only a process can be killed; and
+the callback shares its interpreter with nothing that computes, so that it is never late for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .backlog import Block
+from .capture_child import END, ERROR, FOUND, OPEN, OPENED, START, STOP, Counts, Message, unpacked
+from .clock import Drift
+from .errors import MicrophoneError, MicrophoneWarning
+from .lock import Lock, microphone_lock
+from .microphone import WATCHDOG_SECONDS, Device, check_options
+
+OPEN_SECONDS = 20.0  # until a new process has opened the device: Python starts slowly from a card
+STALL_SECONDS = WATCHDOG_SECONDS + 2.0  # the process's own watchdog comes first, and knows more
+STOP_SECONDS = 1.0
+KILL_SECONDS = 2.0  # until one that was killed has gone; in a driver that hangs it may stay
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to have the device again
+
+# With the paths of this process, so that the same packages are found.
+CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from l3edge import capture_child as child; "
+CODE += "child.main(sys.argv[2])"
+
+
+class _Child:
+    """A capture process, and what comes from it."""
+
+    def __init__(self, options: dict[str, Any], wake: int) -> None:
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # ALSA and PortAudio tell there, at length, what they also return
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C in the terminal is not for it
+            )
+        except OSError as error:
+            raise MicrophoneError(f"no process to capture in can be started: {error}") from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders, self._pipe = self._process.stdin, self._process.stdout
+        self._buffer = bytearray()
+        self._wake = wake
+        self._poll = select.poll()
+        for fd in (self._pipe.fileno(), wake):
+            self._poll.register(fd, select.POLLIN)
+
+    def tell(self, order: bytes) -> None:
+        """What the child shall do; one that has gone does not mind."""
+        with contextlib.suppress(OSError, ValueError):
+            self._orders.write(order)
+
+    def hear(self, seconds: float) -> Message | None:
+        """The next message, or None when woken; MicrophoneError when none comes in time, or ever again."""
+        try:
+            while (message := unpacked(self._buffer)) is None:
+                ready = {fd for fd, _ in self._poll.poll(seconds * 1e3)}
+                if self._wake in ready:
+                    os.read(self._wake, 64)
+                    return None
+                if not ready:
+                    raise MicrophoneError(f"nothing has come from it for {seconds:g} s")
+                data = os.read(self._pipe.fileno(), 1 << 18)
+                if not data:
+                    raise MicrophoneError(f"its capture process has ended ({self._process.wait(KILL_SECONDS)})")
+                self._buffer += data
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise MicrophoneError(f"its capture process is broken: {error}") from error
+        return message
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)
+        self._orders.close()
+        self._pipe.close()
+
+
+class SteadyMicrophone:
+    """A `Microphone` that is found again when it goes away, by its name and at the same rate.
+
+    What is missed meanwhile, by the monotonic clock, is `lost` of the next block, so that time goes on and no window
+    spans it. MicrophoneWarning says when the microphone goes away, and when it is back: each once.
+
+    Attributes: those of `Microphone`, over all connections, and
+        reconnects: how often it came back
+        connected: whether sound comes
+
+    Args:
+        device, sample_rate, channels, block: as of `Microphone`
+        reconnect: False: raise MicrophoneError when it goes away
+        wait: for a device that is not there yet, instead of raising
+        share: False: raise InUseError where another process of this user has the same microphone with share=False
+
+    Raises MicrophoneError when the device does not exist, does not open, or never gives a first block.
+    """
+
+    device: Device
+    sample_rate: int
+    channels: int
+
+    def __init__(
+        self,
+        device: int | str | None = None,
+        sample_rate: int | None = None,
+        channels: int | None = None,
+        block: float = 0.05,
+        *,
+        reconnect: bool = True,
+        wait: bool = False,
+        share: bool = True,
+    ) -> None:
+        check_options(sample_rate, channels, block)
+        self._options: dict[str, Any] = {"device": device, "sample_rate": sample_rate, "channels": channels}
+        self._options |= {"block": block, "known": None}
+        self._reconnect, self._wait, self._share = reconnect, wait, share
+        self.started = time.time()
+        self.reconnects = 0
+        self.connected = False
+        self._counts = self._before = Counts()  # of this connection, of those before
+        self._told = 0  # samples of _counts.lost that came before some block
+        self._missed = 0  # samples between connections
+        self._heard = 0  # samples of this connection
+        self._end: float | None = None  # monotonic time at the end of the last block
+        self._away: float | None = None  # monotonic time when that was said
+        self._delay = FIRST_DELAY / 2
+        self._ended = self._closed = False
+        self._lock: Lock | None = None
+        self._child: _Child | None = None
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        try:
+            self._open_first()
+        except BaseException:
+            self.close()
+            raise
+        self.drift = Drift(self.sample_rate)
+
+    @property
+    def lost(self) -> int:
+        return self._before.lost + self._missed + self._counts.lost
+
+    @property
+    def overflows(self) -> int:
+        return self._before.overflows + self._counts.overflows
+
+    @property
+    def stalls(self) -> int:
+        return self._before.stalls + self._counts.stalls
+
+    @property
+    def stuck(self) -> int:
+        return self._before.stuck + self._counts.stuck
+
+    def _open_first(self) -> None:
+        try:
+            self._open()
+        except MicrophoneError as error:
+            if not self._wait:
+                raise
+            self._say_lost(error)
+            self._open_again()
+
+    def _open(self) -> None:
+        """A new child that has the device open, and has not started."""
+        self._child = _Child(self._options, self._woken)
+        found = self._answer(FOUND)
+        self.device = Device(**found)
+        if not self._share and not self._lock:
+            self._lock = microphone_lock(self.device.name, self.device.host_api)
+        self._child.tell(OPEN)
+        opened = self._answer(OPENED)
+        self._options |= {"known": found, **opened}
+        self.sample_rate, self.channels = opened["sample_rate"], opened["channels"]
+        self._heard = 0
+
+    def _answer(self, kind: int) -> dict[str, Any]:
+        message = self._hear(OPEN_SECONDS)
+        if message is None or message.kind != kind:
+            raise MicrophoneError("it was stopped before it was open")
+        answer: dict[str, Any] = json.loads(message.data)
+        return answer
+
+    def _hear(self, seconds: float) -> Message | None:
+        assert self._child is not None
+        message = self._child.hear(seconds)
+        if message is not None:
+            self._counts = message.counts
+            if message.kind == ERROR:
+                raise MicrophoneError(message.data.decode(errors="replace"))
+        return message
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks as they come, until the microphone is stopped or closed."""
+        for block in self._come():
+            self.drift.take(block)
+            yield block
+
+    def _come(self) -> Iterator[Block]:
+        going = True
+        while going:
+            try:
+                yield from self._connection()
+                return
+            except MicrophoneError as error:
+                if self._ended or self._closed:
+                    return
+                self._lose(error)
+            going = self._open_again()
+            if going:
+                self._tell(START)
+        if not self._closed and self._end is not None:  # stopped while it was away
+            yield Block(np.zeros((0, self.channels), np.float32), self._gap_until(time.monotonic()))
+
+    def _connection(self) -> Iterator[Block]:
+        """The blocks of one child, to its end."""
+        while not self._closed:
+            message = self._hear(STOP_SECONDS if self._ended else STALL_SECONDS)
+            if message is None:
+                self._tell(STOP)
+            elif message.kind == END:
+                return
+            else:
+                yield self._block(message)
+
+    def _block(self, message: Message) -> Block:
+        samples = np.frombuffer(message.data, "<f4").reshape(-1, self.channels)
+        lost = message.lost
+        self._told += lost
+        if not self.connected:
+            if self._end is None:
+                self.started = message.counts.started
+            else:
+                lost += self._gap_until(message.heard - len(samples) / self.sample_rate)
+                self.reconnects += 1
+            self.connected = True
+            self._say_back()
+        self._end = message.heard
+        self._heard += len(samples)
+        return Block(samples, lost, message.heard)
+
+    def _gap_until(self, begin: float) -> int:
+        """Samples between the last block and `begin`; at least one, so that no window spans the place."""
+        assert self._end is not None
+        gap = max(1, round((begin - self._end) * self.sample_rate))
+        self._missed += gap
+        return gap
+
+    def _lose(self, error: MicrophoneError) -> None:
+        """The connection has ended; raise where that is the end of all."""
+        assert self._child is not None
+        self._child.kill()
+        if not self._reconnect or (self._end is None and not self._wait):
+            raise MicrophoneError(str(error)) from error
+        # What it lost after its last block lies in the gap that is to come.
+        self._before = self._before.plus(self._counts._replace(lost=self._told))
+        self._counts, self._told = Counts(), 0
+        self.connected = False
+        if self._away is None:
+            self._say_lost(error)
+        if self._heard > self._delay * self.sample_rate:
+            self._delay = FIRST_DELAY
+        else:  # it comes and goes
+            self._delay = min(2 * self._delay, LONGEST_DELAY)
+
+    def _open_again(self) -> bool:
+        """Try until the device is open, or until stopped: False."""
+        while self._pause(self._delay * random.uniform(0.75, 1.25)):
+            try:
+                self._open()
+                return True
+            except MicrophoneError:
+                if self._child:
+                    self._child.kill()
+                self._delay = min(2 * self._delay, LONGEST_DELAY)
+        return False
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait; False when there is nothing more to wait for."""
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        if not self._ended and not self._closed:
+            poll.poll(seconds * 1e3)
+        return not self._ended and not self._closed
+
+    def _say_lost(self, error: MicrophoneError) -> None:
+        self._away = time.monotonic()
+        warnings.warn(
+            f"no microphone ({self.reconnects + 1}): {error}; looking for it", MicrophoneWarning, stacklevel=4
+        )
+
+    def _say_back(self) -> None:
+        if self._away is not None:
+            seconds, self._away = time.monotonic() - self._away, None
+            text = f"microphone {self.device.index} ({self.device.name}) is back after {seconds:.1f} s"
+            warnings.warn(f"{text} ({self.reconnects})", MicrophoneWarning, stacklevel=4)
+
+    def _tell(self, order: bytes) -> None:
+        if self._child:
+            self._child.tell(order)
+
+    def stop(self) -> None:
+        """Take nothing more: the iteration ends after what was heard until now. Does not wait; for signal handlers too.
+
+        When the microphone is away it ends at once.
+        """
+        self._ended = True
+        if not self._closed:
+            with contextlib.suppress(OSError):
+                os.write(self._wake, b"s")
+
+    def close(self) -> None:
+        """End the capture; what has not been read is discarded."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._child:
+            self._child.kill()
+        if self._lock:
+            self._lock.close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+    def __enter__(self) -> SteadyMicrophone:
+        if self._closed:
+            raise MicrophoneError("this SteadyMicrophone was closed; make a new one")
+        self._tell(START)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
