@@ -142,7 +142,7 @@ class SteadyMicrophone:
         self._missed = 0  # samples between connections
         self._heard = 0  # samples of this connection
         self._end: float | None = None  # monotonic time at the end of the last block
-        self._away: float | None = None  # monotonic time when that was said
+        self._away = False  # and said so
         self._delay = FIRST_DELAY / 2
         self._ended = self._closed = False
         self._lock: Lock | None = None
@@ -248,13 +248,13 @@ class SteadyMicrophone:
         lost = message.lost
         self._told += lost
         if not self.connected:
+            self.connected = True
             if self._end is None:
                 self.started = message.counts.started
             else:
                 lost += self._gap_until(message.heard - len(samples) / self.sample_rate)
                 self.reconnects += 1
-            self.connected = True
-            self._say_back()
+            self._say_back(lost / self.sample_rate)
         self._end = message.heard
         self._heard += len(samples)
         return Block(samples, lost, message.heard)
@@ -276,7 +276,7 @@ class SteadyMicrophone:
         self._before = self._before.plus(self._counts._replace(lost=self._told))
         self._counts, self._told = Counts(), 0
         self.connected = False
-        if self._away is None:
+        if not self._away:
             self._say_lost(error)
         if self._heard > self._delay * self.sample_rate:
             self._delay = FIRST_DELAY
@@ -304,15 +304,15 @@ class SteadyMicrophone:
         return not self._ended and not self._closed
 
     def _say_lost(self, error: MicrophoneError) -> None:
-        self._away = time.monotonic()
+        self._away = True
         warnings.warn(
             f"no microphone ({self.reconnects + 1}): {error}; looking for it", MicrophoneWarning, stacklevel=4
         )
 
-    def _say_back(self) -> None:
-        if self._away is not None:
-            seconds, self._away = time.monotonic() - self._away, None
-            text = f"microphone {self.device.index} ({self.device.name}) is back after {seconds:.1f} s"
+    def _say_back(self, seconds: float) -> None:
+        if self._away:
+            self._away = False
+            text = f"microphone {self.device.index} ({self.device.name}) is back; {seconds:.1f} s are missing"
             warnings.warn(f"{text} ({self.reconnects})", MicrophoneWarning, stacklevel=4)
 
     def _tell(self, order: bytes) -> None:
