@@ -12,18 +12,17 @@ import json
 import os
 import random
 import select
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .backlog import Block
-from .capture_child import END, ERROR, FOUND, OPEN, OPENED, START, STOP, Counts, Message, unpacked
+from .capture_child import END, ERROR, FOUND, OPEN, OPENED, START, STOP, Counts, Message
+from .capture_process import TICK, CaptureProcess
 from .clock import Drift
 from .errors import MicrophoneError, MicrophoneWarning
 from .lock import Lock, microphone_lock
@@ -32,75 +31,15 @@ from .microphone import WATCHDOG_SECONDS, Device, check_options
 OPEN_SECONDS = 20.0  # until a new process has opened the device: Python starts slowly from a card
 STALL_SECONDS = WATCHDOG_SECONDS + 2.0  # the process's own watchdog comes first, and knows more
 STOP_SECONDS = 1.0
-KILL_SECONDS = 2.0  # until one that was killed has gone; in a driver that hangs it may stay
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to have the device again
-
-# With the paths of this process, so that the same packages are found.
-CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from l3edge import capture_child as child; "
-CODE += "child.main(sys.argv[2])"
-
-
-class _Child:
-    """A capture process, and what comes from it."""
-
-    def __init__(self, options: dict[str, Any], wake: int) -> None:
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(options)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # ALSA and PortAudio tell there, at length, what they also return
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C in the terminal is not for it
-            )
-        except OSError as error:
-            raise MicrophoneError(f"no process to capture in can be started: {error}") from error
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._orders, self._pipe = self._process.stdin, self._process.stdout
-        self._buffer = bytearray()
-        self._wake = wake
-        self._poll = select.poll()
-        for fd in (self._pipe.fileno(), wake):
-            self._poll.register(fd, select.POLLIN)
-
-    def tell(self, order: bytes) -> None:
-        """What the child shall do; one that has gone does not mind."""
-        with contextlib.suppress(OSError, ValueError):
-            self._orders.write(order)
-
-    def hear(self, seconds: float) -> Message | None:
-        """The next message, or None when woken; MicrophoneError when none comes in time, or ever again."""
-        try:
-            while (message := unpacked(self._buffer)) is None:
-                ready = {fd for fd, _ in self._poll.poll(seconds * 1e3)}
-                if self._wake in ready:
-                    os.read(self._wake, 64)
-                    return None
-                if not ready:
-                    raise MicrophoneError(f"nothing has come from it for {seconds:g} s")
-                data = os.read(self._pipe.fileno(), 1 << 18)
-                if not data:
-                    raise MicrophoneError(f"its capture process has ended ({self._process.wait(KILL_SECONDS)})")
-                self._buffer += data
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            raise MicrophoneError(f"its capture process is broken: {error}") from error
-        return message
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(KILL_SECONDS)
-        self._orders.close()
-        self._pipe.close()
 
 
 class SteadyMicrophone:
     """A `Microphone` that is found again when it goes away, by its name and at the same rate.
 
-    What is missed meanwhile, by the monotonic clock, is `lost` of the next block, so that time goes on and no window
-    spans it. MicrophoneWarning says when the microphone goes away, and when it is back: each once.
+    What is missed meanwhile, by the monotonic clock, is `lost` of the first block after it, so that time goes on and no
+    window spans it. While there is no sound an empty block comes each second, for whoever has other things to see to.
+    MicrophoneWarning says when the microphone goes away, and when it is back: each once.
 
     Attributes: those of `Microphone`, over all connections, and
         reconnects: how often it came back
@@ -146,7 +85,7 @@ class SteadyMicrophone:
         self._delay = FIRST_DELAY / 2
         self._ended = self._closed = False
         self._lock: Lock | None = None
-        self._child: _Child | None = None
+        self._child: CaptureProcess | None = None
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         try:
@@ -174,41 +113,54 @@ class SteadyMicrophone:
 
     def _open_first(self) -> None:
         try:
-            self._open()
+            for _ in self._open():
+                pass
         except MicrophoneError as error:
             if not self._wait:
                 raise
             self._say_lost(error)
-            self._open_again()
+            for _ in self._open_again():
+                pass
 
-    def _open(self) -> None:
-        """A new child that has the device open, and has not started."""
-        self._child = _Child(self._options, self._woken)
-        found = self._answer(FOUND)
+    def _open(self) -> Iterator[None]:
+        """A new child that has the device open, and has not started. Yields while that takes its time."""
+        self._child = CaptureProcess(self._options, self._woken)
+        found = yield from self._answer(FOUND)
         self.device = Device(**found)
         if not self._share and not self._lock:
             self._lock = microphone_lock(self.device.name, self.device.host_api)
         self._child.tell(OPEN)
-        opened = self._answer(OPENED)
+        opened = yield from self._answer(OPENED)
         self._options |= {"known": found, **opened}
         self.sample_rate, self.channels = opened["sample_rate"], opened["channels"]
         self._heard = 0
 
-    def _answer(self, kind: int) -> dict[str, Any]:
-        message = self._hear(OPEN_SECONDS)
-        if message is None or message.kind != kind:
-            raise MicrophoneError("it was stopped before it was open")
+    def _answer(self, kind: int) -> Generator[None, None, dict[str, Any]]:
+        until = time.monotonic() + OPEN_SECONDS
+        while (message := self._hear(until)) is None:
+            if self._over():
+                raise MicrophoneError("it was stopped before it was open")
+            yield
+        if message.kind != kind:
+            raise MicrophoneError("its capture process is confused")
         answer: dict[str, Any] = json.loads(message.data)
         return answer
 
-    def _hear(self, seconds: float) -> Message | None:
+    def _hear(self, until: float) -> Message | None:
+        """The next message, or None for now; MicrophoneError after `until`, and for what the child calls one."""
         assert self._child is not None
-        message = self._child.hear(seconds)
-        if message is not None:
-            self._counts = message.counts
-            if message.kind == ERROR:
-                raise MicrophoneError(message.data.decode(errors="replace"))
+        message = self._child.hear()
+        if message is None:
+            if time.monotonic() > until:
+                raise MicrophoneError("nothing comes from its capture process; does the driver or sound server hang?")
+            return None
+        self._counts = message.counts
+        if message.kind == ERROR:
+            raise MicrophoneError(message.data.decode(errors="replace"))
         return message
+
+    def _over(self) -> bool:
+        return self._ended or self._closed
 
     def __iter__(self) -> Iterator[Block]:
         """Blocks as they come, until the microphone is stopped or closed."""
@@ -217,31 +169,40 @@ class SteadyMicrophone:
             yield block
 
     def _come(self) -> Iterator[Block]:
-        going = True
-        while going:
+        while True:
             try:
                 yield from self._connection()
                 return
             except MicrophoneError as error:
-                if self._ended or self._closed:
+                if self._over():
                     return
                 self._lose(error)
-            going = self._open_again()
-            if going:
-                self._tell(START)
+            for _ in self._open_again():
+                yield self._nothing()
+            if self._over():
+                break
+            self._tell(START)
         if not self._closed and self._end is not None:  # stopped while it was away
-            yield Block(np.zeros((0, self.channels), np.float32), self._gap_until(time.monotonic()))
+            yield self._nothing(self._gap_until(time.monotonic()))
 
     def _connection(self) -> Iterator[Block]:
         """The blocks of one child, to its end."""
+        until, told = time.monotonic() + STALL_SECONDS, False
         while not self._closed:
-            message = self._hear(STOP_SECONDS if self._ended else STALL_SECONDS)
+            message = self._hear(until)
             if message is None:
-                self._tell(STOP)
+                if self._ended and not told:
+                    self._tell(STOP)
+                    until, told = time.monotonic() + STOP_SECONDS, True
+                yield self._nothing()
             elif message.kind == END:
                 return
             else:
                 yield self._block(message)
+                until = time.monotonic() + (STOP_SECONDS if told else STALL_SECONDS)
+
+    def _nothing(self, lost: int = 0) -> Block:
+        return Block(np.zeros((0, self.channels), np.float32), lost)
 
     def _block(self, message: Message) -> Block:
         samples = np.frombuffer(message.data, "<f4").reshape(-1, self.channels)
@@ -283,25 +244,30 @@ class SteadyMicrophone:
         else:  # it comes and goes
             self._delay = min(2 * self._delay, LONGEST_DELAY)
 
-    def _open_again(self) -> bool:
-        """Try until the device is open, or until stopped: False."""
-        while self._pause(self._delay * random.uniform(0.75, 1.25)):
+    def _open_again(self) -> Iterator[None]:
+        """Try until the device is open, or until stopped. Yields while that takes its time."""
+        while True:
+            until = time.monotonic() + self._delay * random.uniform(0.75, 1.25)
+            while (left := until - time.monotonic()) > 0:
+                self._pause(min(left, TICK))
+                if self._over():
+                    return
+                yield
             try:
-                self._open()
-                return True
+                yield from self._open()
+                return
             except MicrophoneError:
                 if self._child:
                     self._child.kill()
+                if self._over():
+                    return
                 self._delay = min(2 * self._delay, LONGEST_DELAY)
-        return False
 
-    def _pause(self, seconds: float) -> bool:
-        """Wait; False when there is nothing more to wait for."""
+    def _pause(self, seconds: float) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        if not self._ended and not self._closed:
-            poll.poll(seconds * 1e3)
-        return not self._ended and not self._closed
+        if poll.poll(seconds * 1e3):
+            os.read(self._woken, 64)
 
     def _say_lost(self, error: MicrophoneError) -> None:
         self._away = True

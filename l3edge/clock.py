@@ -57,6 +57,7 @@ class Stalls:
         self._late: float | None = None  # seconds, of the last block; arbitrary zero
         self._usual = 0.0  # the same before a stall
         self._held: list[Block] = []
+        self._steady = 0  # blocks at the device's pace since
 
     def take(self, block: Block) -> list[Block]:
         """Take a block as it comes; the blocks that can be passed on."""
@@ -64,22 +65,27 @@ class Stalls:
         at, before = block.heard, self._late
         self._count += block.lost + len(block.samples)
         late = self._late = at - self._count / self._rate
-        block = block._replace(heard=at - late + self._floor.add(at, late))
+        there = at - late + self._floor.add(at, late)
+        block = block._replace(heard=there)
         if not self._held:
             if before is None or late - before <= STALL:
                 return [block]
-            self._usual = before
+            self._usual, self._steady = before, 0
         elif late - self._usual <= MISSING:
             passed, self._held = [*self._held, block], []
             return passed
         elif before is not None and self._back_at_pace(block, late - before):
-            return [block._replace(lost=block.lost + self._missing())]
+            return [block._replace(lost=block.lost + self._missing(), heard=there + late - self._usual)]
         self._held.append(block)
         return []
 
     def _back_at_pace(self, block: Block, later: float) -> bool:
-        held = sum(len(each.samples) for each in self._held)
-        return abs(later) <= len(block.samples) / self._rate / 2 or held > HELD * self._rate
+        """Whether this block, and the one before it, came as far apart as they are long; the one before may have begun
+        with what was kept.
+        """
+        steady = abs(later) <= len(block.samples) / self._rate / 2
+        self._steady = self._steady + 1 if steady else 0
+        return self._steady == 2 or sum(len(each.samples) for each in self._held) > HELD * self._rate
 
     def end(self) -> list[Block]:
         """No more will come: whatever was missing, as a last block without samples."""

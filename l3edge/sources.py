@@ -21,7 +21,7 @@ from .backlog import Backlog, Block
 from .capture import SteadyMicrophone
 from .errors import AudioError
 from .keeping_up import KeepingUp
-from .microphone import QUEUE_SECONDS, Microphone
+from .microphone import QUEUE_SECONDS
 
 BLOCK_SECONDS = 0.1  # of a file or of standard input
 CONTAINERS = {b"RIFF": "a WAV", b"fLaC": "a FLAC", b"OggS": "an Ogg"}  # first bytes of what is no raw PCM
@@ -36,7 +36,7 @@ class Source:
     channels: int
     blocks: Iterator[Block]
     seconds: float | None = None  # its length where that is known
-    microphone: Microphone | SteadyMicrophone | None = None
+    microphone: SteadyMicrophone | None = None
     backlog: Backlog | None = None  # of what is read in a thread
     keeping_up: KeepingUp | None = None
 
@@ -91,7 +91,7 @@ def standard_input(sample_rate: int, channels: int, dtype: str, live: bool = Fal
 
 
 def _ahead(blocks: Iterator[Block], backlog: Backlog) -> Iterator[Block]:
-    """Blocks that a thread takes as soon as they come."""
+    """Blocks that a thread takes as soon as they come, from now on."""
     failures = list[BaseException]()
 
     def read() -> None:
@@ -103,10 +103,14 @@ def _ahead(blocks: Iterator[Block], backlog: Backlog) -> Iterator[Block]:
         backlog.end()
 
     threading.Thread(target=read, name="l3edge-standard-input", daemon=True).start()
-    while (block := backlog.get()) is not None:
-        yield block
-    for failure in failures:
-        raise failure
+
+    def come() -> Iterator[Block]:
+        while (block := backlog.get()) is not None:
+            yield block
+        for failure in failures:
+            raise failure
+
+    return come()
 
 
 def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
