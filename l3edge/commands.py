@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from . import __version__, audio, results, sources
+from .backlog import Block
 from .display import Progress, Terminal
-from .errors import Error, MicrophoneError, OptionError
-from .microphone import Block
+from .errors import BehindError, Error, MicrophoneError, OptionError
+from .keeping_up import LIMIT
 from .model import Model, load
 from .notify import Notifier
 from .session import Session, warnings_above
@@ -69,7 +70,7 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
     """`l3edge stream`: embeddings as sound comes. Returns the exit status, or the options of the next stream."""
     seen = Terminal(sys.stderr).moves
     model = load_model(args, seen)  # before the microphone opens: nothing may pile up meanwhile
-    failure: MicrophoneError | results.RecordingError | None = None
+    failure: MicrophoneError | BehindError | results.RecordingError | None = None
     following: argparse.Namespace | None = None
     notifier = Notifier()
 
@@ -83,7 +84,11 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
-        source = stack.enter_context(_source(args))
+        try:
+            with interrupt.opening():
+                source = stack.enter_context(_source(args))
+        except KeyboardInterrupt:
+            return 128 + interrupt.signal
         session = Session(args, model, source, stack)
         notifier.tell("READY=1")
         try:
@@ -92,7 +97,7 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
             for block in interrupt.until(_shaped(source, args), stop):
                 session.hear(block)
                 notifier.alive()
-        except (MicrophoneError, results.RecordingError) as error:
+        except (MicrophoneError, BehindError, results.RecordingError) as error:
             failure = error  # what was heard cannot be heard again: keep it, then fail
         if not interrupt.reloading:
             notifier.tell("STOPPING=1")
@@ -107,18 +112,23 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
 
 def _source(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:
     if args.input is None:
-        return sources.microphone(args.device, args.rate, args.channels)
+        return sources.microphone(
+            args.device, args.rate, args.channels, reconnect=args.reconnect, wait=args.wait, share=args.share
+        )
     if args.input == "-":
-        return sources.standard_input(args.rate, args.channels or 1, args.dtype or "int16")
+        live = args.when_behind in ("skip", "fail")
+        return sources.standard_input(args.rate, args.channels or 1, args.dtype or "int16", live)
     return sources.file(args.input)
 
 
 def _shaped(source: Source, args: argparse.Namespace) -> Iterator[Block]:
     """The source's blocks, as long and as fast as the options say."""
-    blocks = source.blocks
+    if args.realtime:
+        source.blocks = sources.paced(source.blocks, source.sample_rate)
+    source.keep_up(args.when_behind or ("skip" if source.microphone else "catch-up"), args.behind or LIMIT)
     if args.duration is not None:
-        blocks = sources.limited(blocks, round(args.duration * source.sample_rate))
-    return sources.paced(blocks, source.sample_rate) if args.realtime else blocks
+        return sources.limited(source.blocks, round(args.duration * source.sample_rate))
+    return source.blocks
 
 
 def embed(args: argparse.Namespace) -> int:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import results
+from .backlog import Block
+from .clock import WallClock
 from .display import Frame, LiveView, Meter, Terminal
 from .errors import AudioWarning
 from .figures import Latency, of_process
 from .health import Board, Endpoint
-from .microphone import Block
 from .model import Model
 from .records import About, Gap, Hop, Record
 from .sinks import Sink, open_sink
@@ -56,7 +57,7 @@ class Session:
             live = args.input in (None, "-") or args.realtime
             told = stack.enter_context(lines(args.format or "text", about, args.output, live))
             self._sinks[args.format or "text"] = told
-        self._latency = Latency()
+        self._latency, self._clock = Latency(), WallClock()
         self._heard: float | None = None  # monotonic clock, when the end of what was pushed last was there
         self._gaps = 0
         self._board = Board()
@@ -148,9 +149,12 @@ class Session:
     def _problems(self) -> str:
         """What was lost or altered."""
         counts, mic = self._stream.counts, self._source.microphone
-        lost = mic.lost if mic else counts.lost  # the microphone's own count has what no block came after, too
-        text = f"lost {lost}, clipped {counts.clipped}, non-finite {counts.non_finite}"
-        return f"{text}, overflows {mic.overflows}" if mic and mic.overflows else text
+        text = f"lost {self._source.lost()}, clipped {counts.clipped}, non-finite {counts.non_finite}"
+        dropped = self._source.keeping_up.dropped if self._source.keeping_up else 0
+        rarely = {"dropped to keep up": dropped}
+        if mic:
+            rarely |= {"overflows": mic.overflows, "stalls": mic.stalls, "stuck": mic.stuck}
+        return ", ".join([text, *(f"{what} {count}" for what, count in rarely.items() if count)])
 
     def figures(self) -> dict[str, float]:
         """All there is to know, by the names of `figures.FIGURES`."""
@@ -170,9 +174,17 @@ class Session:
             made["latency_p50_seconds"] = self._latency.quantile(0.5)
             made["latency_p99_seconds"] = self._latency.quantile(0.99)
             made["latency_worst_seconds"] = self._latency.worst
+        if self._source.keeping_up:
+            made["dropped_samples"] = self._source.keeping_up.dropped
         if mic:
             made["overflows"] = mic.overflows
+            made["stuck_samples"] = mic.stuck
+            made["reconnects"] = mic.reconnects
+            made["connected"] = mic.connected
             made["started_timestamp_seconds"] = mic.started
+            if mic.drift.ppm is not None:
+                made["drift_ppm"] = mic.drift.ppm
+        made["clock_step_seconds"] = self._clock.moved
         return made | of_process()
 
     def summary(self) -> str:
