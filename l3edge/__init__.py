@@ -8,6 +8,7 @@ Every 0.1 s of a stream gives the embedding of the last second, bit for bit the 
 
 from importlib.metadata import PackageNotFoundError, version
 
+from .capture import SteadyMicrophone
 from .errors import (
     AudioError,
     AudioTypeError,
@@ -50,6 +51,7 @@ __all__ = [
     "ModelFileError",
     "OptionError",
     "Spec",
+    "SteadyMicrophone",
     "Stream",
     "StreamError",
     "UnknownModelError",
