@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, doctor, model_file
+from . import __version__, commands, doctor, learn_command, model_file, search_command
 from .errors import Error, OptionError
 from .info import describe, print_facts
 from .microphone import device_list, find_device
@@ -124,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="for the delegate, such as device=usb:0; may be repeated",
     )
+    learn_command.add_parser(sub, model, _seconds, _device)
+    search_command.add_parser(sub, model)
+
     model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
     model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
 

@@ -39,7 +39,9 @@ class Detector:
             if before and time - _last(before) > self._hold:
                 told += self._end(name)
                 before = None
-            if not (score >= self._on and label == name or before and score >= self._off and label in self._labels):
+            begins = score >= self._on and label == name
+            goes_on = before and score >= self._off and label in self._labels
+            if not (begins or goes_on):
                 continue
             now = Event(name, before.onset if before else time, time, max(score, before.score if before else 0.0))
             self._going[name] = now

@@ -45,7 +45,7 @@ class Windows(NamedTuple):
 
     def where(self, mask: NDArray[np.bool_]) -> Windows:
         """Those of a mask."""
-        return Windows(*(column[mask] for column in self))
+        return Windows(self.values[mask], self.label[mask], self.clip[mask])
 
 
 class Fit(NamedTuple):
@@ -134,7 +134,8 @@ def fitted(windows: Windows, m: int) -> Fit:
 
 def distances(z: Single, means: Floats) -> Floats:
     """Of each row [n, d] from the nearest of the means, root mean square over d: as `Head.novelty`."""
-    return np.sqrt(np.min([np.mean(np.square(z - mean), axis=1) for mean in means], axis=0))
+    made: Floats = np.sqrt(np.min([np.mean(np.square(z - mean), axis=1) for mean in means], axis=0))
+    return made
 
 
 def logistic(fit: Fit, label: NDArray[np.int64], strengths: Sequence[float]) -> list[Linear]:

@@ -182,17 +182,18 @@ class Model:
     def with_head(self, head: Head | str | os.PathLike[str]) -> Model:
         """This model with a head, which names what it hears: `label`, `label_scores`. Shares everything that is loaded.
 
-        head: a path, of a file that `l3edge learn` wrote, or what `l3edge.heads.read` made of one.
+        head: a path, of a file that `l3edge learn` wrote, or what `l3edge.head_file.read` made of one.
         Raises HeadError where the file is no head, or the head is of another model.
         """
-        from . import heads
+        from . import head_file
+        from .heads import Head
 
-        where = "the head" if isinstance(head, heads.Head) else os.fspath(head)
-        head = head if isinstance(head, heads.Head) else heads.read(head)
+        where = "the head" if isinstance(head, Head) else os.fspath(head)
+        head = head if isinstance(head, Head) else head_file.read(head)
         if head.model_sha256 != self.identity:
             raise HeadError(
-                f"{where} was learned with model {head.model} (SHA-256 {head.model_sha256[:12]}...), this is {self.name} "
-                f"({self.identity[:12]}...): load that model, or learn again with this one"
+                f"{where} was learned with model {head.model} (SHA-256 {head.model_sha256[:12]}...), this is "
+                f"{self.name} ({self.identity[:12]}...): load that model, or learn again with this one"
             )
         if head.embedding_size != self.spec.embedding_size:
             raise HeadError(
