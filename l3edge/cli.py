@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, config, doctor, health, model_file, service
+from . import __version__, commands, config, doctor, health, learn_command, model_file, search_command, service
 from .errors import Error, OptionError
 from .info import describe, print_facts
 from .keeping_up import LIMIT, POLICIES
@@ -185,6 +185,9 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="for the delegate, such as device=usb:0; may be repeated",
     )
+    learn_command.add_parser(sub, model, _seconds, _device)
+    search_command.add_parser(sub, model)
+
     model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
     model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
 

@@ -8,6 +8,7 @@
     ├── ModelError (also ValueError)        a model that cannot be used
     │   ├── UnknownModelError               no built-in model and no file of that name
     │   └── ModelFileError                  a file that is not an l3edge model, is newer, or contradicts itself
+    ├── HeadError (also ValueError)         a file that is not a head, contradicts itself, or is another model's
     ├── EngineError (also RuntimeError)     no usable TFLite engine, or a delegate that does not load
     ├── MicrophoneError (also RuntimeError) no such device, or one that cannot be opened
     ├── InUseError (also RuntimeError)      another process has what only one can have
@@ -52,6 +53,10 @@ class UnknownModelError(ModelError):
 
 class ModelFileError(ModelError):
     """Not an l3edge model file, one of a newer format, or one that contradicts itself."""
+
+
+class HeadError(Error, ValueError):
+    """Not a head file, one that contradicts itself, or one that was learned with another model."""
 
 
 class EngineError(Error, RuntimeError):
