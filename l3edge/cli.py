@@ -196,6 +196,12 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         action="store_true",
         help="write tags as well, of a model that has them: the strongest, and all into CSV and .npz files",
     )
+    model.add_argument(
+        "--head",
+        type=Path,
+        metavar="HEAD",
+        help="label what is heard with a head of `l3edge learn`, and tell when sounds begin and end",
+    )
 
     stream = sub.add_parser(
         "stream",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import OptionError
 from .records import Event
 
@@ -31,7 +34,7 @@ class Detector:
         self._going: dict[str, Event] = {}  # what has begun; offset is the last window so far
         self._told: set[str] = set()  # of these, the ones that have lasted long enough
 
-    def hop(self, time: float, scores: Sequence[Any], label: str) -> list[Event]:
+    def hop(self, time: float, scores: Sequence[Any] | NDArray[np.float32], label: str) -> list[Event]:
         """What a window tells: its centre, the scores of all labels, and what was decided."""
         told = []
         for name, score in zip(self._labels, map(float, scores), strict=True):

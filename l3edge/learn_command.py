@@ -55,7 +55,7 @@ def add_parser(
         "--duration", type=seconds, metavar="S", help=f"of each clip to record, in seconds (default: {CLIP_SECONDS:g})"
     )
     parser.add_argument("--device", type=device, metavar="D", help="microphone: index or part of its name")
-    parser.set_defaults(run=run, tags=False)
+    parser.set_defaults(run=run, tags=False, head=None)
 
 
 def run(args: argparse.Namespace) -> int:
