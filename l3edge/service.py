@@ -190,7 +190,9 @@ def _uninstall(args: argparse.Namespace) -> int:
 def _systemctl(*arguments: str) -> None:
     done = subprocess.run(["systemctl", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise Error(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise Error(
+            f"systemctl {' '.join(arguments)} failed; `journalctl -u l3edge -n 20` says why: {done.stderr.strip()}"
+        )
 
 
 def _status(args: argparse.Namespace) -> int:
