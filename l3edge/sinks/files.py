@@ -48,7 +48,7 @@ class Settings:
     dir: Path  # made if it is not there; the folder that it is in must be
     format: str = "jsonl"  # or npz
     hops: bool = True  # false: gaps and events alone
-    max_mb: float = 64.0  # of a file; an .npz takes about as much memory while it is finished
+    max_mb: float = 64.0  # of a file; an .npz needs as much room again while it is made
     max_hours: float = 24.0  # of sound in a file
     keep_mb: float | None = None  # of all files together: the oldest are removed; None keeps all
     fsync_seconds: float = 5.0  # how much a power cut may take
