@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, config, doctor, health, model_file, service
+from . import __version__, commands, config, doctor, health, learn_command, model_file, search_command, service
 from .errors import Error, OptionError
 from .info import describe, print_facts
+from .keeping_up import LIMIT, POLICIES
 from .microphone import device_list, find_device
 from .model import find, models
 from .sinks.lines import FORMATS
@@ -184,6 +185,9 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="for the delegate, such as device=usb:0; may be repeated",
     )
+    learn_command.add_parser(sub, model, _seconds, _device)
+    search_command.add_parser(sub, model)
+
     model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
     model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
 
@@ -191,6 +195,12 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         "--tags",
         action="store_true",
         help="write tags as well, of a model that has them: the strongest, and all into CSV and .npz files",
+    )
+    model.add_argument(
+        "--head",
+        type=Path,
+        metavar="HEAD",
+        help="label what is heard with a head of `l3edge learn`, and tell when sounds begin and end",
     )
 
     stream = sub.add_parser(
@@ -216,6 +226,23 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
     stream.add_argument("--rate", type=int, metavar="HZ", help="of standard input, or asked of the microphone")
     stream.add_argument("--channels", type=int, metavar="N", help="of standard input (default: 1) or the microphone")
     stream.add_argument("--dtype", choices=["int16", "float32"], help="of standard input (default: int16)")
+    stream.add_argument(
+        "--when-behind",
+        choices=POLICIES,
+        help="when computing falls behind the sound: drop what is oldest, fall further behind, or end with an error "
+        "(default: skip at a microphone, else catch-up)",
+    )
+    stream.add_argument(
+        "--behind", type=_seconds, metavar="S", help=f"how far it may fall behind (default: {LIMIT:g} s)"
+    )
+    stream.add_argument(
+        "--no-reconnect",
+        dest="reconnect",
+        action="store_false",
+        help="fail when the microphone goes away, rather than wait for it to come back",
+    )
+    stream.add_argument("--wait", action="store_true", help="for a microphone that is not there yet")
+    stream.add_argument("--share", action="store_true", help="listen beside another l3edge at the same microphone")
     stream.add_argument(
         "--sink",
         action="append",
@@ -284,6 +311,7 @@ def _check(args: argparse.Namespace) -> None:
         raise OptionError("--input and --device are two sources: give one")
     if args.input is None and args.realtime:
         raise OptionError("--realtime paces --input; a microphone is always real time")
+    _check_behind(args)
     if args.input is not None and not raw and (args.rate or args.channels):
         raise OptionError("an audio file says its own rate and channels: --rate and --channels are for --input -")
     if not raw and args.dtype:
@@ -298,6 +326,18 @@ def _check(args: argparse.Namespace) -> None:
             raise OptionError(f"{other} would overwrite {one}: give it another name")
     if args.record is not None and args.record.suffix.lower() != ".wav":
         raise OptionError(f"--record writes WAV: give it a name that ends in .wav, not {args.record}")
+
+
+def _check_behind(args: argparse.Namespace) -> None:
+    """Refuse what would have no effect: a file is never late for anything, nor does it go away."""
+    if args.when_behind in ("skip", "fail") and args.input not in (None, "-") and not args.realtime:
+        raise OptionError(f"--when-behind {args.when_behind}: a file waits, and nothing falls behind; add --realtime")
+    catching_up = args.when_behind == "catch-up" or (args.when_behind is None and args.input is not None)
+    if args.behind is not None and catching_up:
+        raise OptionError("--behind is the limit of --when-behind skip or fail")
+    for option, given in (("--no-reconnect", not args.reconnect), ("--wait", args.wait), ("--share", args.share)):
+        if given and args.input is not None:
+            raise OptionError(f"{option} is about a microphone, and --input is none")
 
 
 def _settle_output(args: argparse.Namespace) -> None:

@@ -8,10 +8,14 @@
     ├── ModelError (also ValueError)        a model that cannot be used
     │   ├── UnknownModelError               no built-in model and no file of that name
     │   └── ModelFileError                  a file that is not an l3edge model, is newer, or contradicts itself
+    ├── HeadError (also ValueError)         a file that is not a head, contradicts itself, or is another model's
     ├── EngineError (also RuntimeError)     no usable TFLite engine, or a delegate that does not load
-    └── MicrophoneError (also RuntimeError) no such device, or one that cannot be opened
+    ├── MicrophoneError (also RuntimeError) no such device, or one that cannot be opened
+    ├── InUseError (also RuntimeError)      another process has what only one can have
+    └── BehindError (also RuntimeError)     computing falls behind the sound, and shall not
 
     AudioWarning (UserWarning)              audio was altered, or must be a mistake
+    MicrophoneWarning (UserWarning)         a microphone went away, or is back
 
 Each message says what was wrong, what was expected, and what to do.
 """
@@ -51,6 +55,10 @@ class ModelFileError(ModelError):
     """Not an l3edge model file, one of a newer format, or one that contradicts itself."""
 
 
+class HeadError(Error, ValueError):
+    """Not a head file, one that contradicts itself, or one that was learned with another model."""
+
+
 class EngineError(Error, RuntimeError):
     """No usable TFLite engine, or an engine or delegate that refuses to load."""
 
@@ -59,5 +67,17 @@ class MicrophoneError(Error, RuntimeError):
     """A microphone that does not exist or cannot be opened."""
 
 
+class InUseError(Error, RuntimeError):
+    """Another process has the microphone, or the folder."""
+
+
+class BehindError(Error, RuntimeError):
+    """Computing fell further behind the sound than was allowed."""
+
+
 class AudioWarning(UserWarning):
     """Audio was altered (non-finite samples became zero), or is at a level that must be a mistake."""
+
+
+class MicrophoneWarning(UserWarning):
+    """A microphone went away and is being looked for, or is back."""

@@ -4,36 +4,34 @@ PortAudio calls back on a thread of its own. The callback copies and counts and 
 waiting loses sound that nobody counts. Between it and the reader lies a queue of some seconds; when the reader falls
 further behind than that, blocks are dropped whole and the next one that fits says how many samples are missing
 before it. Time is the count of samples, with one wall-clock anchor (`Microphone.started`): stamps of PortAudio 19.6
-jump with the system clock.
+jump with the system clock. The monotonic clock judges what no driver tells: `clock.Stalls`.
+
+A device that goes away ends a `Microphone` with an error; `capture.SteadyMicrophone` finds it again.
 """
 
 from __future__ import annotations
 
 import atexit
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .backlog import Backlog
+from .backlog import Block as Block
+from .clock import Drift, Stalls
 from .errors import MicrophoneError, OptionError
 
 QUEUE_SECONDS = 10.0  # how far a reader may fall behind before samples are dropped, and counted
 CLOSE_SECONDS = 2.0
 WATCHDOG_SECONDS = 5.0  # a device that is silent raises no error in PortAudio; one that is well calls back every block
-
-
-class Block(NamedTuple):
-    """Samples as the device delivered them."""
-
-    samples: NDArray[np.float32]  # [n, channels]
-    lost: int = 0  # samples per channel that are missing between the block before and this one
-    heard: float | None = None  # time.monotonic() when its last sample was there; None where nobody waits for it
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,24 @@ def find_device(device: int | str | None) -> Device:
     return matches[0]
 
 
+def find_again(device: Device) -> Device:
+    """A device that was there before, by its name: indices change, and so may ALSA's number of a card in the name."""
+    try:
+        return find_device(device.name)
+    except MicrophoneError:
+        bare = re.sub(r" \(hw:\d+,\d+\)$", "", device.name)
+        if bare == device.name:
+            raise
+        return find_device(bare)
+
+
+def check_options(sample_rate: int | None, channels: int | None, block: float) -> None:
+    """OptionError for what no device can do."""
+    for what, value in (("sample_rate", sample_rate), ("channels", channels), ("block", block)):
+        if value is not None and not value > 0:
+            raise OptionError(f"{what} must be positive, got {value!r}")
+
+
 class Microphone:
     """An input device, and an iterator over the blocks it delivers.
 
@@ -118,9 +134,13 @@ class Microphone:
         device: what was opened
         sample_rate, channels: Hz and count in which blocks come
         started: unix time of the first sample, in seconds
-        lost: samples per channel dropped because the reader was more than 10 s behind, or lost in overflows
+        lost: samples per channel dropped because the reader was more than 10 s behind, or lost in overflows and stalls
         overflows: how often the driver said that it lost sound before it reached us. It does not say how much: that
             is estimated from the monotonic clock, at least one sample, so that no window spans the place
+        stalls: how often it lost sound and did not say so, by the monotonic clock
+        stuck: samples per channel in blocks that were one value throughout on every channel, as of a dead or muted
+            device (digital silence is one value too)
+        drift: of the device's clock, `clock.Drift`
 
     Args:
         device: index, or part of a name, or None for the default one
@@ -138,19 +158,16 @@ class Microphone:
         channels: int | None = None,
         block: float = 0.05,
     ) -> None:
-        for what, value in (("sample_rate", sample_rate), ("channels", channels), ("block", block)):
-            if value is not None and not value > 0:
-                raise OptionError(f"{what} must be positive, got {value!r}")
+        check_options(sample_rate, channels, block)
         self.device = find_device(device)
         self.sample_rate = sample_rate or self.device.sample_rate
         self.started = time.time()
-        self.lost = 0
         self.overflows = 0
-        self._waiting: queue.SimpleQueue[Block | None] = queue.SimpleQueue()  # None: no more will come
-        self._limit = round(QUEUE_SECONDS * self.sample_rate)
-        self._received = 0  # samples queued; written by the callback only, as _taken by the reader only:
-        self._taken = 0  # so their difference needs no lock
-        self._gap = 0  # samples lost since the last block that was queued
+        self.stuck = 0
+        self.drift = Drift(self.sample_rate)
+        self._backlog = Backlog(round(QUEUE_SECONDS * self.sample_rate))
+        self._stalls = Stalls(self.sample_rate)
+        self._overflowed = 0  # samples lost in overflows
         self._called: float | None = None  # monotonic clock, when PortAudio called back last
         self._ended = False  # by `stop`
         self._closed = False
@@ -186,33 +203,50 @@ class Microphone:
         """PortAudio's callback: copy, count, return."""
         if self._ended:
             return
-        if self._received == 0:
+        now, missing = time.monotonic(), 0
+        if self._called is None:
             self.started = time.time() - frames / self.sample_rate
-        now = time.monotonic()
-        if status.input_overflow and self._called is not None:  # before the first block nothing was being heard
+        elif status.input_overflow:  # before the first block nothing was being heard
             self.overflows += 1
             missing = max(1, round((now - self._called) * self.sample_rate) - frames)
-            self._gap += missing
-            self.lost += missing
+            self._overflowed += missing
         self._called = now
-        if self._received - self._taken + frames > self._limit:
-            self._gap += frames
-            self.lost += frames
-            return
-        self._waiting.put(Block(samples.copy(), self._gap, now))
-        self._gap = 0
-        self._received += frames
+        self._backlog.put(Block(samples.copy(), missing, now))
 
     def _finished(self) -> None:
         """PortAudio's callback when the stream has ended, whether we asked for it or not."""
-        self._waiting.put(None)
+        self._backlog.end()
+
+    @property
+    def lost(self) -> int:
+        return self._backlog.dropped + self._overflowed + self._stalls.lost
+
+    @property
+    def stalls(self) -> int:
+        return self._stalls.found
 
     def __iter__(self) -> Iterator[Block]:
         """Blocks as they come, until the microphone is stopped or closed."""
+        try:
+            for came in self._come():
+                for block in self._stalls.take(came):
+                    if len(block.samples) and (block.samples == block.samples[0]).all():
+                        self.stuck += len(block.samples)
+                    self.drift.take(block)
+                    yield block
+        except MicrophoneError:
+            yield from self._stalls.end()
+            raise
+        yield from self._stalls.end()
+
+    def _come(self) -> Iterator[Block]:
         while True:
+            begun = time.monotonic()
             try:
-                block = self._waiting.get(timeout=WATCHDOG_SECONDS)
+                block = self._backlog.get(WATCHDOG_SECONDS)
             except queue.Empty:
+                if time.monotonic() - begun < WATCHDOG_SECONDS:
+                    continue  # Python without sem_clockwait waits by the system's time, which was set forward
                 raise self._stopped(f"no sound has come for {WATCHDOG_SECONDS:g} s") from None
             if self._closed:
                 return
@@ -220,7 +254,6 @@ class Microphone:
                 if self._ended:
                     return
                 raise self._stopped("PortAudio ended the stream")
-            self._taken += len(block.samples)
             yield block
 
     def _stopped(self, how: str) -> MicrophoneError:
@@ -234,7 +267,7 @@ class Microphone:
         The device itself is only let go by `close`, since it may be what hangs.
         """
         self._ended = True
-        self._waiting.put(None)
+        self._backlog.end()
 
     def close(self) -> None:
         """End the capture; what has not been read is discarded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from . import model_file
 from .engine import Engine, Network
-from .errors import OptionError, UnknownModelError
+from .errors import HeadError, OptionError, UnknownModelError
 from .spec import Spec
 from .stream import Result, Stream
-from .tags import Tag, strongest
+from .tags import Tag, checked_embeddings, strongest
 
 if TYPE_CHECKING:
+    from .heads import Head
     from .microphone import Microphone
 
 # Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
@@ -67,8 +69,11 @@ def find(model: str | os.PathLike[str] | None = None) -> Path:
 class Model:
     """An embedding model, loaded. May be shared by threads.
 
-    Attributes: spec (its numbers), name, path, metadata (what its file says of itself).
+    Attributes: spec (its numbers), name, path, metadata (what its file says of itself), head (None, or what
+    `with_head` gave it).
     """
+
+    head: Head | None = None
 
     def __init__(
         self,
@@ -156,12 +161,7 @@ class Model:
             )
             raise OptionError(f"model {self.name} has no tags, {built_in}; `l3edge info MODEL` lists what a file has")
         size = self.spec.embedding_size
-        try:
-            values = np.asarray(embeddings, np.float32)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"embeddings must be numbers, float32 [{size}] or [k, {size}]: {error}") from error
-        if values.ndim not in (1, 2) or values.shape[-1] != size:
-            raise OptionError(f"embeddings must have the shape [{size}] or [k, {size}], got {list(values.shape)}")
+        values = checked_embeddings(embeddings, size)
         rows = [self.network.scores(row) for row in values.reshape(-1, size)]
         return np.array(rows, np.float32).reshape(*values.shape[:-1], len(self.tag_names))
 
@@ -178,6 +178,58 @@ class Model:
         if scores.ndim != 1:
             raise OptionError(f"tags are of one embedding, got {len(scores)}: take them one by one, or use tag_scores")
         return [(name, float(score)) for name, score in strongest(self.tag_names, scores, most=top)]
+
+    def with_head(self, head: Head | str | os.PathLike[str]) -> Model:
+        """This model with a head, which names what it hears: `label`, `label_scores`. Shares everything that is loaded.
+
+        head: a path, of a file that `l3edge learn` wrote, or what `l3edge.head_file.read` made of one.
+        Raises HeadError where the file is no head, or the head is of another model.
+        """
+        from . import head_file
+        from .heads import Head
+
+        where = "the head" if isinstance(head, Head) else os.fspath(head)
+        head = head if isinstance(head, Head) else head_file.read(head)
+        if head.model_sha256 != self.identity:
+            raise HeadError(
+                f"{where} was learned with model {head.model} (SHA-256 {head.model_sha256[:12]}...), this is "
+                f"{self.name} ({self.identity[:12]}...): load that model, or learn again with this one"
+            )
+        if head.embedding_size != self.spec.embedding_size:
+            raise HeadError(
+                f"{where} is for embeddings of {head.embedding_size} values, {self.name} gives "
+                f"{self.spec.embedding_size}: it was altered; learn again"
+            )
+        made = copy.copy(self)
+        made.head = head
+        return made
+
+    def label_scores(self, embeddings: Any) -> NDArray[np.float32]:
+        """How sure the head is of each of its labels: a score from 0 to 1, in the order of `head.labels`.
+
+        embeddings: as `embed`, `push` and `listen` give them, float32 [d] or [k, d].
+        Returns float32 [m] or [k, m]. Raises OptionError where the model has no head or the shape is another.
+        """
+        return self._need_head().scores(embeddings)
+
+    def label(self, embedding: Any) -> Tag:
+        """What one embedding sounds like: (label, its score); or ("unknown", score of the label it is most like).
+
+        embedding: float32 [d]; of many, `head.decide` gives a list.
+        Raises OptionError as `label_scores` does.
+        """
+        head = self._need_head()
+        scores = head.scores(embedding)
+        if scores.ndim != 1:
+            raise OptionError(f"a label is of one embedding, got {len(scores)}: take them one by one")
+        return head.decide(embedding), float(scores.max())
+
+    def _need_head(self) -> Head:
+        if self.head is None:
+            raise OptionError(
+                f"model {self.name} has no head to label with: `l3edge learn` makes one, model.with_head(PATH) takes it"
+            )
+        return self.head
 
     def stream(self, sample_rate: int, hop: float = 0.1, center: bool = False) -> Stream:
         """A new stream, for a signal that arrives in pieces; arguments as in `embed`."""

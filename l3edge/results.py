@@ -9,8 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from .backlog import Block
 from .errors import Error
-from .microphone import Block
 from .model_file import replacing
 
 MOST_RECORDED = (1 << 32) - 4096  # bytes of samples: a WAV's sizes have 32 bits, and its header some hundred bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from . import audio
+from .backlog import Backlog, Block
+from .capture import SteadyMicrophone
 from .errors import AudioError
-from .microphone import Block, Microphone
+from .keeping_up import KeepingUp
+from .microphone import QUEUE_SECONDS
 
 BLOCK_SECONDS = 0.1  # of a file or of standard input
 CONTAINERS = {b"RIFF": "a WAV", b"fLaC": "a FLAC", b"OggS": "an Ogg"}  # first bytes of what is no raw PCM
@@ -32,17 +36,32 @@ class Source:
     channels: int
     blocks: Iterator[Block]
     seconds: float | None = None  # its length where that is known
-    microphone: Microphone | None = None
+    microphone: SteadyMicrophone | None = None
+    backlog: Backlog | None = None  # of what is read in a thread
+    keeping_up: KeepingUp | None = None
 
     def started(self) -> float | None:
         """Unix time of the first sample, in seconds; None where sound has none, as in a file."""
         return self.microphone.started if self.microphone else None
 
+    def lost(self) -> int:
+        """Samples per channel that never arrived or were dropped, also those that no block came after."""
+        lost = self.microphone.lost if self.microphone else 0
+        lost += self.backlog.dropped if self.backlog else 0
+        return lost + (self.keeping_up.dropped if self.keeping_up else 0)
+
+    def keep_up(self, policy: str, limit: float) -> None:
+        """Do so when computing falls behind: see `KeepingUp`."""
+        self.keeping_up = KeepingUp(self.blocks, policy, limit)
+        self.blocks = iter(self.keeping_up)
+
 
 @contextlib.contextmanager
-def microphone(device: int | str | None, sample_rate: int | None, channels: int | None) -> Iterator[Source]:
-    """What a microphone hears from now on."""
-    with Microphone(device, sample_rate, channels) as mic:
+def microphone(
+    device: int | str | None, sample_rate: int | None, channels: int | None, **options: bool
+) -> Iterator[Source]:
+    """What a microphone hears from now on; options as of SteadyMicrophone."""
+    with SteadyMicrophone(device, sample_rate, channels, **options) as mic:
         yield Source(mic.device.name, mic.sample_rate, mic.channels, iter(mic), microphone=mic)
 
 
@@ -56,10 +75,42 @@ def file(path: str) -> Iterator[Source]:
 
 
 @contextlib.contextmanager
-def standard_input(sample_rate: int, channels: int, dtype: str) -> Iterator[Source]:
-    """Raw little-endian PCM, interleaved, "int16" or "float32"."""
+def standard_input(sample_rate: int, channels: int, dtype: str, live: bool = False) -> Iterator[Source]:
+    """Raw little-endian PCM, interleaved, "int16" or "float32".
+
+    live: read it when it comes, and keep 10 seconds of it; else, who writes it waits until it is wanted.
+    """
     rate = audio.check_rate(sample_rate)
-    yield Source("standard input", rate, channels, _raw(sys.stdin.buffer, rate, channels, dtype))
+    source = Source("standard input", rate, channels, _raw(sys.stdin.buffer, rate, channels, dtype))
+    if live:
+        # A file of our own: Python would wait at exit for who reads the one that it knows.
+        own = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+        source.backlog = Backlog(round(QUEUE_SECONDS * rate))
+        source.blocks = _ahead(_raw(own, rate, channels, dtype), source.backlog)
+    yield source
+
+
+def _ahead(blocks: Iterator[Block], backlog: Backlog) -> Iterator[Block]:
+    """Blocks that a thread takes as soon as they come, from now on."""
+    failures = list[BaseException]()
+
+    def read() -> None:
+        try:
+            for block in blocks:
+                backlog.put(block)
+        except BaseException as error:
+            failures.append(error)
+        backlog.end()
+
+    threading.Thread(target=read, name="l3edge-standard-input", daemon=True).start()
+
+    def come() -> Iterator[Block]:
+        while (block := backlog.get()) is not None:
+            yield block
+        for failure in failures:
+            raise failure
+
+    return come()
 
 
 def _raw(stream: Any, rate: int, channels: int, dtype: str) -> Iterator[Block]:
@@ -137,6 +188,15 @@ class Interrupt:
             raise KeyboardInterrupt
         if self._stop:
             self._stop()
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Meanwhile a signal is a KeyboardInterrupt: there is nothing yet that could be lost."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
 
     def until(self, blocks: Iterator[Block], stop: Callable[[], None] | None = None) -> Iterator[Block]:
         """The blocks up to the first signal; that calls `stop`, if given, which must make them end by themselves."""

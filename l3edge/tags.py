@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelFileError
+from .errors import ModelFileError, OptionError
 
 MOST_TAGS = 1024
 LONGEST_NAME = 80  # characters
@@ -33,8 +33,9 @@ def names_in(tags: object) -> list[str]:
         return []
     if not isinstance(tags, dict):
         raise ModelFileError("tags must be a JSON object")
-    names, agreement = tags.get("names"), tags.get("agreement")
-    if not isinstance(names, list) or not 1 <= len(names) <= MOST_TAGS or not all(map(_is_name, names)):
+    names: Any = tags.get("names")
+    agreement = tags.get("agreement")
+    if not are_names(names):
         raise ModelFileError(
             f"tags.names must be 1 to {MOST_TAGS} strings, each of 1 to {LONGEST_NAME} printable characters"
         )
@@ -45,6 +46,11 @@ def names_in(tags: object) -> list[str]:
     if not isinstance(agreement, list) or len(agreement) != len(names) or not all(map(_are_figures, agreement)):
         raise ModelFileError(f"tags.agreement must be a table of numbers for each of its {len(names)} names")
     return list(names)
+
+
+def are_names(names: object) -> bool:
+    """Whether that is a list of 1 to MOST_TAGS strings that can be shown, none of them long."""
+    return isinstance(names, list) and 1 <= len(names) <= MOST_TAGS and all(map(_is_name, names))
 
 
 def _is_name(name: object) -> bool:
@@ -60,6 +66,17 @@ def _are_figures(figures: object) -> bool:
             type(value) in (int, float) and -LARGEST_FIGURE <= value <= LARGEST_FIGURE for value in figures.values()
         )
     )
+
+
+def checked_embeddings(embeddings: Any, size: int) -> NDArray[np.float32]:
+    """What is to be named, float32 [size] or [k, size]; OptionError for anything else."""
+    try:
+        values = np.asarray(embeddings, np.float32)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"embeddings must be numbers, float32 [{size}] or [k, {size}]: {error}") from error
+    if values.ndim not in (1, 2) or values.shape[-1] != size:
+        raise OptionError(f"embeddings must have the shape [{size}] or [k, {size}], got {list(values.shape)}")
+    return values
 
 
 def strongest(

@@ -1,4 +1,4 @@
-"""Figures that the tests of faults measured, kept for `python -m benchmarks.reliability`."""
+"""Figures that tests of faults measured, kept for `python -m benchmarks.reliability`: it writes docs/reliability.md."""
 
 from __future__ import annotations
 

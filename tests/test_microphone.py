@@ -3,11 +3,8 @@ what a sound server does not do on demand: overflow, refuse channels, go away.""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +12,6 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,65 +24,12 @@ from l3edge import microphone
 from l3edge.microphone import Block, Microphone
 from l3edge.sources import Interrupt
 from tests.conftest import STUBS
+from tests.pulse import Pulse, sound_server
 from tests.test_cli import parse, sounds
 
 STUB = STUBS[0]
 
 # --- PulseAudio -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Pulse:
-    """A sound server of our own, whose only sink is what its default microphone hears."""
-
-    environment: dict[str, str]
-
-    def run(self, *command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        options = {"capture_output": True, "text": True, "timeout": 60, "env": self.environment, **options}
-        return subprocess.run([str(word) for word in command], check=False, **options)
-
-    def l3edge(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "l3edge", *arguments)
-
-
-def _missing() -> list[str]:
-    missing = [program for program in ("pulseaudio", "pactl", "paplay") if not shutil.which(program)]
-    return missing if ctypes.util.find_library("portaudio") else [*missing, "libportaudio2"]
-
-
-@contextlib.contextmanager
-def sound_server(folder: Path, rate: int, channels: int) -> Iterator[Pulse]:
-    if missing := _missing():
-        reason = f"a virtual microphone needs {', '.join(missing)}"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}; CI must have it")
-        pytest.skip(reason)
-    home, runtime = folder / "home", folder / "run"
-    home.mkdir()
-    runtime.mkdir(mode=0o700)
-    (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
-    root = str(Path(__file__).parent.parent)
-    pulse = Pulse({**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": root})
-    # In the foreground, so that it can be ended by its own process id.
-    server = subprocess.Popen(
-        [
-            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", f"--log-target=file:{folder / 'pulse.log'}"),
-            f"--load=module-null-sink sink_name=room rate={rate} channels={channels}",
-            "--load=module-native-protocol-unix",
-        ],
-        env=pulse.environment,
-    )
-    try:
-        for _ in range(50):
-            if pulse.run("pactl", "set-default-source", "room.monitor").returncode == 0:
-                break
-            assert server.poll() is None, (folder / "pulse.log").read_text()
-        else:
-            pytest.fail(f"PulseAudio did not start: {(folder / 'pulse.log').read_text()}")
-        yield pulse
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture(scope="module")
@@ -411,6 +354,7 @@ class InputStream:
 """)
     output = tmp_path / "heard.jsonl"
     command = [sys.executable, "-m", "l3edge", "stream", "--model", STUB, "--format", "jsonl", "--output", output]
+    command.append("--no-reconnect")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     summary, error = done.stderr.splitlines()

@@ -1,0 +1,53 @@
+"""One process at a time: a file that is locked while its owner lives, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from .errors import Error, InUseError
+
+
+class Lock:
+    """Held from when it is made until `close`, or until the process has gone, by kill -9 too.
+
+    Raises InUseError, with the other's process id, where another process holds it.
+    """
+
+    def __init__(self, path: Path, what: str, way_out: str) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._file, 20, 0).decode(errors="replace").strip()
+            os.close(self._file)
+            raise InUseError(f"{what} is in use by process {owner or 'unknown'}: {way_out}") from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let it go. The file stays: removing it would let two hold locks of one name."""
+        os.close(self._file)
+
+
+def runtime_folder() -> Path:
+    """A folder of this user's alone, gone at the next boot: $XDG_RUNTIME_DIR, or one in /tmp."""
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(given)
+    path = Path(tempfile.gettempdir()) / f"l3edge-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise Error(f"{path} is not this user's own folder: remove it, or set XDG_RUNTIME_DIR")
+    return path
+
+
+def microphone_lock(name: str, host_api: str) -> Lock:
+    """The lock of a microphone, among this user's processes."""
+    key = hashlib.sha256(f"{host_api}\n{name}".encode()).hexdigest()[:16]
+    way_out = "end that one, choose another microphone with --device, or share this one with --share"
+    return Lock(runtime_folder() / f"l3edge-microphone-{key}.lock", f"microphone {name}", way_out)
