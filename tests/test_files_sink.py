@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -472,8 +473,10 @@ def test_a_second_one_in_a_folder_says_so_and_leaves(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert refused.stderr.startswith(f"{tmp_path} is in use by another l3edge")
         assert refused.stderr.count("\n") == 1
+        threads = threading.active_count()
         with pytest.raises(l3edge.Error, match="in use"):
             files(tmp_path)
+        assert threading.active_count() == threads
         sink.write(hop(1))
     assert numbers(tmp_path) == [0, 1]
     assert subprocess.run(second, **options).returncode == 0

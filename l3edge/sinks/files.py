@@ -79,15 +79,16 @@ class Files(Sink):
         self._options, self._about = options, about
         self._format = FORMATS[options.format](about)
         self._folder = Folder(options.dir)
-        # The current file is within the bound, too.
-        most = None if options.keep_mb is None else int((options.keep_mb - options.max_mb) * MB)
-        self._finisher = Finisher(self._folder, FINISH, options.fsync_seconds, most)
         try:
-            self._finisher.add(self._folder.enter())
+            left = self._folder.enter()
         except OSError as error:
             raise Error(
                 f"{options.dir}: cannot be written to ({error.strerror}); give dir a folder that can"
             ) from error
+        # The current file is within the bound, too.
+        most = None if options.keep_mb is None else int((options.keep_mb - options.max_mb) * MB)
+        self._finisher = Finisher(self._folder, FINISH, options.fsync_seconds, most)
+        self._finisher.add(left)
         self._trouble = Trouble(f"files in {options.dir}")
         self._begun = 0.0  # time of the stream at which the current file begins
         self._written = self._failed = 0
