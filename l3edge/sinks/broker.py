@@ -117,7 +117,8 @@ class Sender:
             while client.loop(POLL_SECONDS) == 0:
                 self._turn(client)
                 if self._ending.is_set() and self._drained():
-                    self._leave(client)
+                    if self.connected:
+                        self._leave(client)
                     break
         except Exception as error:  # whatever a network has, and whatever paho makes of what a broker sent
             return f"cannot be reached ({error})"

@@ -54,7 +54,8 @@ class Folder:
         self._lock = locks.hold(self.path, os.O_RDONLY | os.O_DIRECTORY)
         for path in self.path.iterdir():
             if TEMPORARY.fullmatch(path.name):
-                path.unlink()
+                with contextlib.suppress(OSError):  # of a disk that is read-only
+                    path.unlink()
         found = self.files(part=True) + self.files(part=False)
         self._number = max([self._number, *map(number, found)])
         return self.files(part=True)

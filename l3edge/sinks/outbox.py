@@ -109,7 +109,8 @@ class Outbox:
         now = time.monotonic()
         if self._path and self._database and now >= self._store:
             self._store = now + STORE_SECONDS
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(self._path)) as database:
+            address = f"{self._path.absolute().as_uri()}?mode=rw"  # which makes no file where ours was removed
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(address, uri=True)) as database:
                 database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def tell(self) -> None:
