@@ -39,12 +39,11 @@ class Detector:
         told = []
         for name, score in zip(self._labels, map(float, scores), strict=True):
             before = self._going.get(name)
-            if before and time - _last(before) > self._hold:
-                told += self._end(name)
-                before = None
             begins = score >= self._on and label == name
             goes_on = before and score >= self._off and label in self._labels
             if not (begins or goes_on):
+                if before and time - _last(before) > self._hold:
+                    told += self._end(name)
                 continue
             now = Event(name, before.onset if before else time, time, max(score, before.score if before else 0.0))
             self._going[name] = now

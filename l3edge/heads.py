@@ -91,7 +91,12 @@ class Head:
         return decided[0] if values.ndim == 1 else decided
 
     def novelty(self, embedding: NDArray[Any]) -> float:
-        """Distance of one embedding [d] from the nearest label's mean, root mean square over the values."""
+        """Distance of one embedding [d] from the nearest label's mean, root mean square over the values.
+
+        Infinite where a value is no finite number: a float model makes such of what is no sound.
+        """
+        if not np.isfinite(embedding).all():
+            return np.inf
         apart = self.means - self._standardised(embedding)
         return float(np.sqrt(np.mean(apart * apart, axis=1).min()))
 
@@ -114,9 +119,9 @@ class Head:
 
 
 def unit(values: NDArray[Any]) -> Floats:
-    """Rows [..., d] of length 1: what is left of an embedding when loudness is taken from it; zeros stay zeros."""
-    x = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)  # what a float model makes of
-    length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))  # what is no sound
+    """Rows [..., d] of length 1: an embedding less its loudness. Zeros stay zeros, and no numbers become such."""
+    x = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
     made: Floats = x / np.where(length > 0, length, 1)
     return made
 
