@@ -21,7 +21,7 @@ from . import locks
 from .trouble import Trouble
 
 PART = ".part"
-CLOSE_SECONDS = 1.5
+CLOSE_SECONDS = 0.9
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of `model_file.replacing`
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9]{6,12})\.(jsonl|npz)(\.part)?")
 
