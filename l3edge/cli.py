@@ -196,7 +196,7 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         action="store_true",
         help="write tags as well, of a model that has them: the strongest, and all into CSV and .npz files",
     )
-    model.add_argument(
+    windows.add_argument(
         "--head",
         type=Path,
         metavar="HEAD",
