@@ -220,7 +220,8 @@ def _status(args: argparse.Namespace) -> int:
         return 1
     well = told.pop("well", False)
     print(f"health: {'well' if well else 'not well'}")
+    for sink, own in told.pop("sinks", {}).items():
+        told[f"sink {sink}"] = ", ".join(f"{name} {value:g}" for name, value in own.items())
     for name, value in told.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.6g}"
-        print(f"  {name:28} {shown}")
+        print(f"  {name:28} {value if isinstance(value, str) else f'{round(value, 4):.12g}'}")
     return 0 if well else 1
