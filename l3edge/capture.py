@@ -118,6 +118,7 @@ class SteadyMicrophone:
         except MicrophoneError as error:
             if not self._wait:
                 raise
+            self._kill()
             self._say_lost(error)
             for _ in self._open_again():
                 pass
@@ -128,12 +129,21 @@ class SteadyMicrophone:
         found = yield from self._answer(FOUND)
         self.device = Device(**found)
         if not self._share and not self._lock:
-            self._lock = microphone_lock(self.device.name, self.device.host_api)
+            self._lock = self._locked()
         self._child.tell(OPEN)
         opened = yield from self._answer(OPENED)
         self._options |= {"known": found, **opened}
         self.sample_rate, self.channels = opened["sample_rate"], opened["channels"]
         self._heard = 0
+
+    def _locked(self) -> Lock | None:
+        try:
+            return microphone_lock(self.device.name, self.device.host_api)
+        except OSError as error:  # no place to write is no reason not to listen
+            warnings.warn(
+                f"nothing keeps a second l3edge from this microphone: {error}", MicrophoneWarning, stacklevel=5
+            )
+            return None
 
     def _answer(self, kind: int) -> Generator[None, None, dict[str, Any]]:
         until = time.monotonic() + OPEN_SECONDS
@@ -229,8 +239,7 @@ class SteadyMicrophone:
 
     def _lose(self, error: MicrophoneError) -> None:
         """The connection has ended; raise where that is the end of all."""
-        assert self._child is not None
-        self._child.kill()
+        self._kill()
         if not self._reconnect or (self._end is None and not self._wait):
             raise MicrophoneError(str(error)) from error
         # What it lost after its last block lies in the gap that is to come.
@@ -257,8 +266,7 @@ class SteadyMicrophone:
                 yield from self._open()
                 return
             except MicrophoneError:
-                if self._child:
-                    self._child.kill()
+                self._kill()
                 if self._over():
                     return
                 self._delay = min(2 * self._delay, LONGEST_DELAY)
@@ -285,6 +293,10 @@ class SteadyMicrophone:
         if self._child:
             self._child.tell(order)
 
+    def _kill(self) -> None:
+        if self._child:
+            self._child.kill()
+
     def stop(self) -> None:
         """Take nothing more: the iteration ends after what was heard until now. Does not wait; for signal handlers too.
 
@@ -300,8 +312,7 @@ class SteadyMicrophone:
         if self._closed:
             return
         self._closed = True
-        if self._child:
-            self._child.kill()
+        self._kill()
         if self._lock:
             self._lock.close()
         os.close(self._wake)

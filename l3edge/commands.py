@@ -90,7 +90,7 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
         try:
-            with interrupt.opening():
+            with interrupt.opening(), warnings_above(None):
                 source = stack.enter_context(_source(args))
         except KeyboardInterrupt:
             return 128 + interrupt.signal

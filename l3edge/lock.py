@@ -9,7 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from .errors import Error, InUseError
+from .errors import InUseError
 
 
 class Lock:
@@ -35,14 +35,18 @@ class Lock:
 
 
 def runtime_folder() -> Path:
-    """A folder of this user's alone, gone at the next boot: $XDG_RUNTIME_DIR, or one in /tmp."""
-    if given := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(given)
+    """A folder of this user's alone, gone at the next boot: $XDG_RUNTIME_DIR, else one among the temporary files.
+
+    PermissionError where that is not this user's own.
+    """
+    given = Path(os.environ.get("XDG_RUNTIME_DIR") or os.devnull)
+    if given.is_dir() and os.access(given, os.W_OK):
+        return given
     path = Path(tempfile.gettempdir()) / f"l3edge-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise Error(f"{path} is not this user's own folder: remove it, or set XDG_RUNTIME_DIR")
+        raise PermissionError(f"{path} is not this user's own folder; remove it, or set XDG_RUNTIME_DIR")
     return path
 
 
