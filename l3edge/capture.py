@@ -14,7 +14,7 @@ import random
 import select
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -49,6 +49,7 @@ class SteadyMicrophone:
         device, sample_rate, channels, block: as of `Microphone`
         reconnect: False: raise MicrophoneError when it goes away
         wait: for a device that is not there yet, instead of raising
+        idle: called about once a second while that is waited for; what it raises ends the waiting
         share: False: raise InUseError where another process of this user has the same microphone with share=False
 
     Raises MicrophoneError when the device does not exist, does not open, or never gives a first block.
@@ -68,11 +69,12 @@ class SteadyMicrophone:
         reconnect: bool = True,
         wait: bool = False,
         share: bool = True,
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
         check_options(sample_rate, channels, block)
         self._options: dict[str, Any] = {"device": device, "sample_rate": sample_rate, "channels": channels}
         self._options |= {"block": block, "known": None}
-        self._reconnect, self._wait, self._share = reconnect, wait, share
+        self._reconnect, self._wait, self._share, self._idle = reconnect, wait, share, idle
         self.started = time.time()
         self.reconnects = 0
         self.connected = False
@@ -121,7 +123,7 @@ class SteadyMicrophone:
             self._kill()
             self._say_lost(error)
             for _ in self._open_again():
-                pass
+                self._idle()
 
     def _open(self) -> Iterator[None]:
         """A new child that has the device open, and has not started. Yields while that takes its time."""

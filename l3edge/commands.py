@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,20 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
+
+        def idle() -> None:
+            """While a microphone that is not there yet is waited for."""
+            notifier.alive()
+            if interrupt.reloads():
+                raise KeyboardInterrupt
+
+        if args.wait:  # however long that takes: the service is there
+            notifier.tell("READY=1")
         try:
             with interrupt.opening(), warnings_above(None):
-                source = stack.enter_context(_source(args))
+                source = stack.enter_context(_source(args, idle))
         except KeyboardInterrupt:
-            return 128 + interrupt.signal
+            return 128 + interrupt.signal if following is None else following
         session = Session(args, model, source, stack)
         notifier.tell("READY=1")
         try:
@@ -115,10 +124,10 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
     return following if following is not None else 0
 
 
-def _source(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:
+def _source(args: argparse.Namespace, idle: Callable[[], None]) -> contextlib.AbstractContextManager[Source]:
     if args.input is None:
         return sources.microphone(
-            args.device, args.rate, args.channels, reconnect=args.reconnect, wait=args.wait, share=args.share
+            args.device, args.rate, args.channels, reconnect=args.reconnect, wait=args.wait, share=args.share, idle=idle
         )
     if args.input == "-":
         live = args.when_behind in ("skip", "fail")

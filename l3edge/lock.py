@@ -9,7 +9,33 @@ import stat
 import tempfile
 from pathlib import Path
 
-from .errors import InUseError
+from .errors import InUseError, OptionError
+
+
+def take(descriptor: int, refusal: str) -> None:
+    """Lock an open file until it is closed; InUseError with that text where another holds it, OSError where no file can
+    be locked there.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUseError(refusal) from None
+
+
+def hold(path: Path, flags: int) -> int:
+    """The descriptor of what is at `path`, opened with `flags`, which holds the lock until it is closed.
+
+    InUseError where another holds it; OptionError where the file system has no locks; OSError where it does not open.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        take(descriptor, f"{path} is in use by another l3edge: end that one, or give this one a place of its own")
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, OSError):
+            raise OptionError(f"{path} cannot be locked ({error.strerror}): give a place on a local disk") from error
+        raise
+    return descriptor
 
 
 class Lock:
@@ -21,11 +47,11 @@ class Lock:
     def __init__(self, path: Path, what: str, way_out: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
             owner = os.pread(self._file, 20, 0).decode(errors="replace").strip()
+            take(self._file, f"{what} is in use by process {owner or 'unknown'}: {way_out}")
+        except BaseException:
             os.close(self._file)
-            raise InUseError(f"{what} is in use by process {owner or 'unknown'}: {way_out}") from None
+            raise
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 

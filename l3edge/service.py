@@ -54,7 +54,7 @@ StateDirectory=l3edge
 RuntimeDirectory=l3edge
 WorkingDirectory=/var/lib/l3edge
 EnvironmentFile=-{environment}
-Environment=HOME=/var/lib/l3edge PYTHONUNBUFFERED=1
+Environment=HOME=/var/lib/l3edge XDG_RUNTIME_DIR=/run/l3edge PYTHONUNBUFFERED=1
 UMask=0027
 CapabilityBoundingSet=
 AmbientCapabilities=

@@ -175,8 +175,10 @@ class Session:
         }
         if self._source.keeping_up:
             made["dropped_samples"] = self._source.keeping_up.dropped
+            made["behind_seconds"] = self._source.keeping_up.behind
         if mic:
             made["overflows"] = mic.overflows
+            made["stalls"] = mic.stalls
             made["stuck_samples"] = mic.stuck
             made["reconnects"] = mic.reconnects
             made["connected"] = mic.connected

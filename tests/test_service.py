@@ -301,6 +301,24 @@ def test_systemd_is_told(start: Callable[..., Running], tmp_path: Path) -> None:
         assert told == b"STOPPING=1"
 
 
+def test_a_microphone_that_is_not_there_yet(start: Callable[..., Running], tmp_path: Path) -> None:
+    """At boot the service is ready before its microphone is, is alive meanwhile, and reads its configuration again."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(address))
+        listener.settimeout(PATIENCE)
+        waiting = f"[stream]\nmodel = '{STUBS[0]}'\ndevice = 'no such microphone'\nwait = true\n"
+        running = start(waiting, NOTIFY_SOCKET=str(address), WATCHDOG_USEC="300000")
+        assert listener.recv(100) == b"READY=1"
+        until(lambda: "looking for it" in running.told(), "that it says so")
+        assert listener.recv(100) == b"WATCHDOG=1"
+        running.file.write_text(LIVE)
+        running.process.send_signal(signal.SIGHUP)
+        assert get(f"{running.url()}/metrics")[0] == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
 # --- the unit ---------------------------------------------------------------------------------------------------------
 
 

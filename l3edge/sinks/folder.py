@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from . import locks
+from .. import lock
 from .trouble import Trouble
 
 PART = ".part"
@@ -51,7 +51,7 @@ class Folder:
             return []
         self.leave()
         self.path.mkdir(exist_ok=True)
-        self._lock = locks.hold(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock = lock.hold(self.path, os.O_RDONLY | os.O_DIRECTORY)
         for path in self.path.iterdir():
             if TEMPORARY.fullmatch(path.name):
                 with contextlib.suppress(OSError):  # of a disk that is read-only

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from .. import lock
 from ..errors import Error, OptionError
-from . import locks
 from .trouble import Trouble
 
 APPLICATION = 0x6C33_6F62  # SQLite's application_id, by which we know our own
@@ -183,7 +183,7 @@ class Outbox:
         if self._path is None:
             self._database = self._connected(":memory:")
             return
-        self._lock = locks.hold(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT)
+        self._lock = lock.hold(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._database = self._connected(str(self._path))
         except sqlite3.DatabaseError as error:
