@@ -16,13 +16,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import __version__, commands, config, doctor, health, learn_command, model_file, search_command, service
+from . import (
+    __version__,
+    commands,
+    config,
+    doctor,
+    head_file,
+    health,
+    learn_command,
+    model_file,
+    search_command,
+    service,
+)
 from .errors import Error, OptionError
 from .info import describe, print_facts
 from .keeping_up import LIMIT, POLICIES
 from .microphone import device_list, find_device
 from .model import find, models
 from .sinks.lines import FORMATS
+from .sources import Interrupt
+from .stream import hop_samples
 
 SUFFIXES = ("jsonl", "csv")  # of files, that say their format
 LONGEST = 1e9  # seconds that may be asked for, some 30 years
@@ -67,25 +80,52 @@ def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpar
 
 
 def configured(args: argparse.Namespace, given: Sequence[str]) -> argparse.Namespace:
-    """`l3edge stream` as its configuration file and then the command line want it; `reread` does the same again."""
+    """`l3edge stream` as its configuration file and then the command line want it.
+
+    `reread` does the same again, and raises what the stream would: what runs is not given up for what cannot.
+    """
     file = config.read(args.config)
     command = given.index("stream") + 1
     parser = _parser(f"{file.path}: [stream]")
-    _parsed(parser, ["stream", *file.arguments()])  # mistakes here are the file's, those of the other are known
-    made = _parsed(parser, [*given[:command], *file.arguments(), *given[command:]])
+    options = file.arguments(_long_options(args.parser))
+    _parsed(parser, ["stream", *options])  # mistakes here are the file's, those of the other are known
+    made = _parsed(parser, [*given[:command], *options, *given[command:]])
     made.sink = [*file.sinks, *made.sink]
     if made.health is None:
         made.health = file.health
-    made.reread = lambda: configured(args, given)
+
+    def reread() -> argparse.Namespace:
+        again = configured(args, given)
+        _judge(again)
+        return again
+
+    made.reread = reread
     return made
+
+
+def _long_options(parser: argparse.ArgumentParser) -> list[str]:
+    return [option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")]
 
 
 def check_file(path: Path) -> None:
     """Raise what `l3edge stream --config PATH` would, as far as that is known without beginning."""
     given = ["stream", "--config", str(path)]
     args = configured(_parsed(_parser(), given), given)
+    try:
+        _judge(args)
+    except Error as error:
+        raise OptionError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _judge(args: argparse.Namespace) -> None:
+    """Raise what a stream with these options would, as far as that is known without beginning."""
     _check(args)
-    model_file.read(find(args.model))
+    file = model_file.read(find(args.model))
+    hop_samples(args.hop, file.spec)
+    if args.head:
+        head_file.read(args.head).check(file.name, file.sha256, file.spec.embedding_size, os.fspath(args.head))
+    if args.tags and not file.tag_names:
+        raise OptionError(f"model {file.name} has no tags; `l3edge models` lists which have")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -206,6 +246,7 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
     stream = sub.add_parser(
         "stream",
         parents=[model, windows],
+        allow_abbrev=not where,
         help="embed a microphone, a file or standard input as it comes",
         description="Embed sound as it comes: the default microphone, unless --input or --device says otherwise. "
         "In a terminal a live view is shown, with the strongest tags where the model has such; elsewhere, or with "
@@ -249,7 +290,8 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         type=_sink,
         default=[],
         metavar="KIND:KEY=VALUE,...",
-        help="where results go as well: files:dir=DIR, mqtt:host=HOST, ...; may be repeated (docs/field.md)",
+        help="where results go, besides or instead of lines: files:dir=DIR, mqtt:host=HOST, ...; may be repeated; "
+        "lines are written to standard output no more, unless --format asks for them (docs/sinks.md)",
     )
     stream.add_argument(
         "--health",
@@ -292,12 +334,14 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
 
 def _stream(args: argparse.Namespace) -> int:
     """Refuse options that contradict each other, then stream; anew where a configuration is read again."""
-    while True:
-        _check(args)
-        status = commands.stream(args)
-        if not isinstance(status, argparse.Namespace):
-            return status
-        args = status
+    _check(args)
+    with Interrupt(reloads=args.reread is not None) as interrupt:
+        while True:
+            status = commands.stream(args, interrupt)
+            if not isinstance(status, argparse.Namespace):
+                return status
+            args = status
+            args.wait = args.input is None  # what was heard a moment ago will be there again
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from .display import Progress, Terminal
 from .errors import BehindError, Error, MicrophoneError, OptionError
 from .events import Detector
 from .heads import UNKNOWN
+from .health import Board, Endpoint
 from .keeping_up import LIMIT
 from .model import Model, load
 from .notify import Notifier
@@ -71,7 +72,7 @@ def native_log_held() -> Iterator[None]:
             os.close(saved)
 
 
-def stream(args: argparse.Namespace) -> int | argparse.Namespace:
+def stream(args: argparse.Namespace, interrupt: Interrupt) -> int | argparse.Namespace:
     """`l3edge stream`: embeddings as sound comes. Returns the exit status, or the options of the next stream."""
     seen = Terminal(sys.stderr).moves
     model = load_model(args, seen)  # before the microphone opens: nothing may pile up meanwhile
@@ -81,29 +82,35 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
 
     def reread() -> bool:
         nonlocal following
+        if args.input == "-":
+            warnings.warn("the configuration is not read again: standard input cannot begin anew", stacklevel=1)
+            return False
         try:
             following = args.reread()
-        except Error as error:
+        except (Error, OSError) as error:
             warnings.warn(f"the configuration is not read again: {describe(error)}", stacklevel=1)
         return following is not None
 
+    def idle() -> None:
+        """While a microphone that is not there yet is waited for."""
+        notifier.alive()
+        if interrupt.hung_up():
+            raise KeyboardInterrupt
+
+    interrupt.reload = reread
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
-
-        def idle() -> None:
-            """While a microphone that is not there yet is waited for."""
-            notifier.alive()
-            if interrupt.reloads():
-                raise KeyboardInterrupt
-
+        board = Board(args.hop)
+        if args.health.port is not None:
+            endpoint = stack.enter_context(Endpoint(args.health.host, args.health.port, board))
+            print(f"l3edge: health at {endpoint.url}/metrics", file=sys.stderr)
         if args.wait:  # however long that takes: the service is there
             notifier.tell("READY=1")
         try:
             with interrupt.opening(), warnings_above(None):
                 source = stack.enter_context(_source(args, idle))
         except KeyboardInterrupt:
-            return 128 + interrupt.signal if following is None else following
-        session = Session(args, model, source, stack)
+            return 128 + interrupt.signal if interrupt.signal or following is None else following
+        session = Session(args, model, source, board, stack)
         notifier.tell("READY=1")
         try:
             # A microphone's blocks that wait when Ctrl-C comes were heard before it, and are embedded.
@@ -113,7 +120,7 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
                 notifier.alive()
         except (MicrophoneError, BehindError, results.RecordingError) as error:
             failure = error  # what was heard cannot be heard again: keep it, then fail
-        if not interrupt.reloading:
+        if following is None:
             notifier.tell("STOPPING=1")
         session.finish()
     print(session.summary(), file=sys.stderr)

@@ -17,7 +17,9 @@ Every mistake is told with its table and key. Nothing in it is secret: passwords
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,14 @@ else:
 
 LARGEST = 1 << 20  # bytes of a file that people write
 TABLES = ("stream", "health", "sink")
+ELSEWHERE = {
+    "sink": "each has a table of its own, [[sink]]",
+    "health": "it has a table of its own, [health]",
+    "config": "a file names no other",
+    "record": "it begins anew with each start; write it on the command line",
+    "output": 'it begins anew with each start; `[[sink]]` with kind = "files" goes on',
+    "help": "it is for the command line",
+}
 Options = dict[str, Any]
 
 
@@ -44,10 +54,16 @@ class Config:
     health: health.Settings
     sinks: list[tuple[str, Options]]  # kind, options
 
-    def arguments(self) -> list[str]:
-        """The options of [stream] as arguments of `l3edge stream`; OptionError for what no argument can be."""
+    def arguments(self, known: Sequence[str]) -> list[str]:
+        """The options of [stream] as arguments of `l3edge stream`, which knows these; OptionError for what is none."""
         made = []
         for key, value in self.stream.items():
+            if reason := ELSEWHERE.get(key):
+                raise OptionError(f"{self.path}: [stream]: {key} is not for here: {reason}")
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]}?" if near else "`l3edge stream --help` lists what there is"
+                raise OptionError(f"{self.path}: [stream]: there is no setting {key}; {hint}")
             if value is False:
                 continue
             if value is True:
@@ -84,5 +100,6 @@ def read(path: Path) -> Config:
         kind = options.pop("kind", None)
         if not isinstance(kind, str):
             raise OptionError(f"{path}: [[sink]] {number}: kind is missing; there are {', '.join(sinks.kinds())}")
+        sinks.check(kind, options, f"{path}: [[sink]] {number} ({kind})")
         chosen.append((kind, options))
     return Config(path, stream, settings.read(health.Settings, told, f"{path}: [health]"), chosen)

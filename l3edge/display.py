@@ -107,6 +107,11 @@ class Meter:
             self.hop_level = dbfs(self._power / self._samples)
         self._power, self._samples = 0.0, 0
 
+    def gap(self) -> None:
+        """Samples were lost: what is heard now has no window before it to be compared with."""
+        self._past.clear()
+        self.change = None
+
     def percentile(self, percent: float) -> float:
         """Milliseconds of computing per hop, of the last few thousand."""
         return float(np.percentile(self._recent, percent)) * 1e3 if self._recent else 0.0

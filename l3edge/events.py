@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import OptionError
+from .heads import UNKNOWN
 from .records import Event
 
 ROUNDING = 1e-6  # s, of times that are sums
@@ -39,8 +40,8 @@ class Detector:
         told = []
         for name, score in zip(self._labels, map(float, scores), strict=True):
             before = self._going.get(name)
-            begins = score >= self._on and label == name
-            goes_on = before and score >= self._off and label in self._labels
+            begins = score >= self._on and label == name != UNKNOWN
+            goes_on = before and score >= self._off and label != UNKNOWN
             if not (begins or goes_on):
                 if before and time - _last(before) > self._hold:
                     told += self._end(name)

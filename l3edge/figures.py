@@ -100,11 +100,18 @@ def prometheus(figures: Mapping[str, float], sinks: Mapping[str, Mapping[str, fl
     for name, value in figures.items():
         counter, told = FIGURES[name]
         full = f"{PREFIX}{name}_total" if counter else PREFIX + name
-        lines += [f"# HELP {full} {told}", f"# TYPE {full} {'counter' if counter else 'gauge'}", f"{full} {value!r}"]
+        lines += [
+            f"# HELP {full} {told}",
+            f"# TYPE {full} {'counter' if counter else 'gauge'}",
+            f"{full} {float(value)!r}",
+        ]
     if any(sinks.values()):
         lines += [f"# HELP {PREFIX}sink Figures of each sink", f"# TYPE {PREFIX}sink gauge"]
     for sink, own in sinks.items():
-        lines += [f'{PREFIX}sink{{sink="{_quoted(sink)}",figure="{_quoted(name)}"}} {v!r}' for name, v in own.items()]
+        lines += [
+            f'{PREFIX}sink{{sink="{_quoted(sink)}",figure="{_quoted(name)}"}} {float(value)!r}'
+            for name, value in own.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,8 @@ from .errors import Error, OptionError
 
 REQUEST_SECONDS = 2.0
 STALE_SECONDS = 10.0  # without a hop
+STALE_HOPS = 3  # the same, where hops are long
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Settings:
 
 
 class Board:
-    """The figures as they were last written, for other threads to read."""
+    """The figures as they were last written, for other threads to read. hop: seconds between two."""
 
-    def __init__(self) -> None:
-        self.figures: Mapping[str, float] = {}
+    def __init__(self, hop: float = 0.1) -> None:
+        self.stale = max(STALE_SECONDS, STALE_HOPS * hop)
+        self.figures: Mapping[str, float] = {"hops": 0, "connected": 0}  # until there is a source
         self.sinks: Mapping[str, Mapping[str, float]] = {}
         self._hops, self._progress = 0.0, time.monotonic()
 
@@ -59,43 +62,58 @@ class Board:
         return time.monotonic() - self._progress
 
 
+def url(host: str, port: int) -> str:
+    """The endpoint's address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class Endpoint:
     """The HTTP server, on a thread of its own; a context manager."""
 
     def __init__(self, host: str, port: int, board: Board) -> None:
         handler = type("Handler", (_Handler,), {"board": board})
         try:
-            self._server = _Server((host, port), handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), handler)
         except (OSError, OverflowError) as error:
             raise Error(f"health cannot be told at {host} port {port}: {error}; choose another port or host") from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="l3edge-health", daemon=True)
+        serve = self._server.serve_forever
+        self._thread = threading.Thread(target=serve, args=[POLL_SECONDS], name="l3edge-health", daemon=True)
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Host and port, also where the port was chosen by the system (0)."""
+    def url(self) -> str:
+        """Where it is, also where the port was chosen by the system (0)."""
         host, port = self._server.server_address[:2]
-        return str(host), int(port)
+        return url(str(host), int(port))
 
     def __enter__(self) -> Endpoint:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._server.cut()
         self._server.shutdown()
         self._server.server_close()
 
 
 class _Server(HTTPServer):
     allow_reuse_address = True
+    _current: socket.socket | None = None
+
+    def cut(self) -> None:
+        """End the request that is being answered."""
+        if current := self._current:
+            _shut(current)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """As its parent's, for so long: one byte a second would keep all others waiting."""
         cut = threading.Timer(REQUEST_SECONDS, _shut, [request])
         cut.daemon = True
         cut.start()
+        self._current = request
         try:
             super().process_request(request, client_address)
         finally:
+            self._current = None
             cut.cancel()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -105,6 +123,10 @@ class _Server(HTTPServer):
         """As HTTPServer's, without looking up our own name, which may take many seconds where DNS is away."""
         super(HTTPServer, self).server_bind()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 def _shut(request: socket.socket) -> None:
@@ -122,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", text)
         elif self.path == "/health":
             idle = self.board.idle
-            well = idle < STALE_SECONDS
+            well = idle < self.board.stale
             told = {
                 "well": well,
                 "seconds_since_a_hop": round(idle, 1),

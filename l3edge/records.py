@@ -59,11 +59,10 @@ class About:
     sample_rate: int  # Hz, of the source
     tags: tuple[str, ...] = ()  # names of Hop.tags
     labels: tuple[str, ...] = ()  # names of Hop.labels
-    started: Callable[[], float | None] = lambda: (
-        None
-    )  # unix time of time zero; None where sound has none, as in a file
+    # Unix time of time zero, by the wall clock as it is set now; None where sound has none, as in a file.
+    started: Callable[[], float | None] = lambda: None
 
     def unix(self, time: float) -> float | None:
-        """Wall-clock time of a time in the stream, by the one anchor that was taken when the first sample came."""
+        """Wall-clock time of a time in the stream."""
         started = self.started()
         return None if started is None else started + time

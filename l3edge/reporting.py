@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 
-from . import health
 from .figures import Latency, of_process
-from .health import Board, Endpoint
+from .health import Board
 from .sinks import Sink
 
 BOARD_SECONDS = 1.0  # between two readings of all figures
 
 
 class Reporting:
-    """Tells the endpoint, if there is one, each second, and sinks when they want to know."""
+    """Tells the board of the health endpoint each second, and sinks every `interval` seconds."""
 
     def __init__(
         self,
-        settings: health.Settings,
+        interval: float,
+        board: Board,
         sinks: Mapping[str, Sink],
         figures: Callable[[], dict[str, float]],
-        stack: contextlib.ExitStack,
     ) -> None:
-        self._sinks, self._figures, self._every = sinks, figures, settings.interval
-        self._latency, self._board = Latency(), Board()
+        self._every, self._board, self._sinks, self._figures = interval, board, sinks, figures
+        self._latency = Latency()
         self._boarded, self._told = -math.inf, time.monotonic()
-        if settings.port is not None:
-            endpoint = stack.enter_context(Endpoint(settings.host, settings.port, self._board))
-            host, port = endpoint.address
-            host = f"[{host}]" if ":" in host else host
-            print(f"l3edge: health at http://{host}:{port}/metrics", file=sys.stderr)
 
     def late(self, seconds: float) -> None:
         """A result came so long after the last sample of its window."""

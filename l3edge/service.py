@@ -14,9 +14,11 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
-from . import config, sinks
+from . import config, health
 from .errors import Error, OptionError
 from .model_file import replacing
 
@@ -32,7 +34,9 @@ TEMPLATE = """\
 [Unit]
 Description=l3edge: audio embeddings, tags and events of a microphone
 Documentation=file:{config}
-After=sound.target network.target time-sync.target
+# The driver of sound must be there when the sandbox is made, though the microphone may come later.
+Wants=modprobe@snd.service
+After=modprobe@snd.service sound.target network.target
 StartLimitIntervalSec=0
 
 [Service]
@@ -41,6 +45,7 @@ NotifyAccess=main
 ExecStart={python} -m l3edge stream --config {config}
 ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 Restart=always
+RestartPreventExitStatus=2
 RestartSec=5
 WatchdogSec=60
 TimeoutStartSec=300
@@ -117,19 +122,16 @@ def checked(path: Path) -> config.Config:
     """A configuration in which all that can be known without starting is right; OptionError otherwise."""
     from .cli import check_file  # which knows the options, and imports this module for the command
 
-    read = config.read(path)
     check_file(path)
-    for number, (kind, options) in enumerate(read.sinks, 1):
-        sinks.check(kind, options, f"{path}: [[sink]] {number} ({kind})")
-    return read
+    return config.read(path)
 
 
 def _check(args: argparse.Namespace) -> int:
     read = checked(args.file)
     kinds = ", ".join(kind for kind, _ in read.sinks) or "none"
     port = read.health.port
-    health = "not told" if port is None else f"at http://{read.health.host}:{port}/metrics"
-    print(f"{args.file}: right; sinks: {kinds}; health {health}")
+    told = "not told" if port is None else f"at {health.url(read.health.host, port)}/metrics"
+    print(f"{args.file}: right; sinks: {kinds}; health {told}")
     return 0
 
 
@@ -195,6 +197,21 @@ def _systemctl(*arguments: str) -> None:
         )
 
 
+def _asked(url: str) -> dict[str, Any]:
+    """What /health answers, whatever its status; ValueError where that is no object."""
+    # The proxy that the environment may name is not asked: this is our own machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=ANSWER_SECONDS) as answer:
+            data = answer.read(MOST_ANSWER)
+    except urllib.error.HTTPError as error:
+        data = error.read(MOST_ANSWER)
+    told = json.loads(data)
+    if not isinstance(told, dict) or not isinstance(told.get("sinks", {}), dict):
+        raise ValueError("no object")
+    return told
+
+
 def _status(args: argparse.Namespace) -> int:
     """Prints; 0 where all is well."""
     state = "systemctl is not there"
@@ -206,17 +223,11 @@ def _status(args: argparse.Namespace) -> int:
     if read.health.port is None:
         print(f"health: {args.file} names no port; give it one to see more here:\n\n[health]\nport = 9099")
         return 0 if state == "active" else 1
-    host = read.health.host if ":" not in read.health.host else f"[{read.health.host}]"
-    url = f"http://{host}:{read.health.port}/health"
+    url = f"{health.url(read.health.host, read.health.port)}/health"
     try:
-        # The proxy that the environment may name is not asked: this is our own machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=ANSWER_SECONDS) as answer:
-            told = json.loads(answer.read(MOST_ANSWER))
-    except urllib.error.HTTPError as error:
-        told = json.loads(error.read(MOST_ANSWER))
-    except (OSError, ValueError) as error:
-        print(f"health: {url} does not answer: {error}")
+        told = _asked(url)
+    except (OSError, ValueError, HTTPException) as error:
+        print(f"health: {url} does not answer as l3edge would: {' '.join(str(error).split())}")
         return 1
     well = told.pop("well", False)
     print(f"health: {'well' if well else 'not well'}")

@@ -18,10 +18,11 @@ from .clock import WallClock
 from .display import Frame, LiveView, Meter, Terminal
 from .errors import AudioWarning
 from .events import Detector
+from .health import Board
 from .model import Model
 from .records import About, Gap, Hop, Record
 from .reporting import Reporting
-from .sinks import Sink, open_sink
+from .sinks import Sink, close_all, open_sink
 from .sinks.lines import lines
 from .sources import Source
 from .stream import Result
@@ -30,8 +31,13 @@ from .stream import Result
 class Session:
     """One run of `l3edge stream`: blocks in; results, recording, display and summary out."""
 
-    def __init__(self, args: argparse.Namespace, model: Model, source: Source, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, args: argparse.Namespace, model: Model, source: Source, board: Board, stack: contextlib.ExitStack
+    ) -> None:
         self._source, self._model = source, model
+        self._clock = WallClock()
+        self._heard: float | None = None  # monotonic clock, when the end of what was pushed last was there
+        self._anchor: tuple[float, float] | None = None  # monotonic clock and time in the stream of a sample heard
         self._stream = model.stream(source.sample_rate, args.hop, args.center)
         self._meter = Meter(round(model.spec.window / model.spec.sample_rate / args.hop))
         self._view = _view(args, model, source, self._stream.delay)
@@ -46,19 +52,17 @@ class Session:
         self._tagged = self._written or bool(self._view and model.tag_names)
         about = self._about(args.hop)
         self._sinks: dict[str, Sink] = {}
+        stack.callback(close_all, self._sinks)
         for number, (kind, options) in enumerate(args.sink, 1):
             sink = open_sink(kind, options, about)
-            stack.callback(sink.close)
             self._sinks[kind if kind not in self._sinks else f"{kind}-{number}"] = sink
         if args.format or args.output or not (args.sink or (self._view and sys.stdout.isatty())):
             live = args.input in (None, "-") or args.realtime
             told = stack.enter_context(lines(args.format or "text", about, args.output, live))
             self._sinks[args.format or "text"] = told
-        self._clock = WallClock()
-        self._heard: float | None = None  # monotonic clock, when the end of what was pushed last was there
         self._gaps = 0
         self._detector = Detector(model.head.labels) if model.head else None
-        self._reporting = Reporting(args.health, self._sinks, self.figures, stack)
+        self._reporting = Reporting(args.health.interval, board, self._sinks, self.figures)
 
     def _about(self, hop: float) -> About:
         model, source = self._model, self._source
@@ -72,7 +76,7 @@ class Session:
             sample_rate=source.sample_rate,
             tags=tuple(model.tag_names) if self._written else (),
             labels=model.head.labels if model.head else (),
-            started=source.started,
+            started=self._started,
         )
 
     def hear(self, block: Block) -> None:
@@ -84,10 +88,13 @@ class Session:
             self._take(lambda: self._stream.skip(block.lost))
             self._write(Gap(begin, block.lost / self._stream.sample_rate, block.lost))
             self._gaps += 1
+            self._meter.gap()
             self._end_events()
         self._heard = block.heard
         self._meter.heard(block.samples)
         self._take(lambda: self._stream.push(block.samples))
+        if block.heard is not None:
+            self._anchor = block.heard, self._position
         if self._view and self._view.due:
             self._show(self._view)
         self._reporting.tell()
@@ -137,6 +144,17 @@ class Session:
         for event in self._detector.gap() if self._detector else ():
             self._write(event)
 
+    def _started(self) -> float | None:
+        """Unix time of time zero, by the wall clock as it is set now: it may have been wrong when sound began, as on a
+        board without a clock of its own. None where sound has none, as in a file.
+        """
+        if not self._source.microphone:
+            return None
+        if not self._anchor:
+            return self._source.microphone.started
+        heard, position = self._anchor
+        return time.time() - (time.monotonic() - heard) - position
+
     def _write(self, record: Record) -> None:
         for sink in self._sinks.values():
             sink.write(record)
@@ -181,7 +199,7 @@ class Session:
             made["stalls"] = mic.stalls
             made["stuck_samples"] = mic.stuck
             made["reconnects"] = mic.reconnects
-            made["connected"] = mic.connected
+            made["connected"] = int(mic.connected)
             made["started_timestamp_seconds"] = mic.started
             if mic.drift.ppm is not None:
                 made["drift_ppm"] = mic.drift.ppm

@@ -40,10 +40,6 @@ class Source:
     backlog: Backlog | None = None  # of what is read in a thread
     keeping_up: KeepingUp | None = None
 
-    def started(self) -> float | None:
-        """Unix time of the first sample, in seconds; None where sound has none, as in a file."""
-        return self.microphone.started if self.microphone else None
-
     def lost(self) -> int:
         """Samples per channel that never arrived or were dropped, also those that no block came after."""
         lost = self.microphone.lost if self.microphone else 0
@@ -156,15 +152,17 @@ def paced(blocks: Iterator[Block], rate: int) -> Iterator[Block]:
 class Interrupt:
     """Ctrl-C, SIGTERM and SIGHUP end the waiting for sound, never the computing; a second one ends everything.
 
-    reload: what SIGHUP does instead, on the thread that takes the blocks; true where that ends them.
+    reloads: SIGHUP does something else instead: on the thread that takes the blocks `reload` is called, which says
+        whether that ends them.
 
-    Attributes: `signal`, number of the last signal, 0 before there was one; `reloading`, whether `reload` ended them.
+    Attribute `signal`: number of the last signal, 0 before there was one.
     """
 
-    def __init__(self, reload: Callable[[], bool] | None = None) -> None:
+    reload: Callable[[], bool]
+
+    def __init__(self, reloads: bool = False) -> None:
         self.signal = 0
-        self.reloading = False
-        self._reload, self._hung_up = reload, False
+        self._reloads, self._hung_up = reloads, False
         self._waiting = False
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
@@ -180,7 +178,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and self._reload:
+        if number == signal.SIGHUP and self._reloads:
             self._hung_up = True
             return
         again, self.signal = bool(self.signal), number
@@ -191,9 +189,12 @@ class Interrupt:
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
-        """Meanwhile a signal is a KeyboardInterrupt: there is nothing yet that could be lost."""
+        """Meanwhile a signal that ends is a KeyboardInterrupt: there is nothing yet that could be lost."""
+        self._stop = None
         self._waiting = True
         try:
+            if self.signal:
+                raise KeyboardInterrupt
             yield
         finally:
             self._waiting = False
@@ -203,10 +204,13 @@ class Interrupt:
         self._stop = stop
         if self.signal:
             return
-        while stop or not self.signal:
+        while True:
             try:
                 self._waiting = True
+                if self.signal and not stop:
+                    return
                 block = next(blocks, None)
+                self._waiting = False
             except KeyboardInterrupt:
                 return
             finally:
@@ -214,15 +218,14 @@ class Interrupt:
             if block is None:
                 return
             yield block
-            if self.reloads():
+            if self.hung_up():
                 if not stop:
                     return
                 stop()  # what waits was heard, and is taken
 
-    def reloads(self) -> bool:
-        """Whether a SIGHUP came, and what it does instead ends this."""
-        if self._hung_up and self._reload and not self.signal:
-            self._hung_up = False
-            self.reloading = self._reload()
-            return self.reloading
-        return False
+    def hung_up(self) -> bool:
+        """Whether a SIGHUP came, and what it does instead ends the blocks."""
+        if not self._hung_up or self.signal:
+            return False
+        self._hung_up = False
+        return self.reload()

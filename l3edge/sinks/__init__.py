@@ -8,6 +8,8 @@ the records come from, and returns a `Sink`.
 from __future__ import annotations
 
 import importlib
+import threading
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -17,6 +19,7 @@ from ..errors import Error, OptionError
 from ..records import About, Record
 
 GROUP = "l3edge.sinks"  # of entry points
+CLOSE_SECONDS = 2.0  # that a sink is waited for at the end
 BUILT_IN = {"files": ".files", "mqtt": ".mqtt"}  # modules, imported when asked for: `Settings` and `open_sink`
 
 
@@ -60,6 +63,22 @@ def open_sink(kind: str, options: Mapping[str, Any], about: About) -> Sink:
     except Exception as error:  # whatever a package does when it is imported
         raise Error(f"the sink {kind!r} ({point.value}) does not load: {type(error).__name__}: {error}") from error
     return opener(options, about)
+
+
+def close_all(sinks: Mapping[str, Sink]) -> None:
+    """Close them at the same time, so that it takes as long as the slowest."""
+    closing = [threading.Thread(target=_close, args=each, daemon=True) for each in sinks.items()]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join(CLOSE_SECONDS)
+
+
+def _close(name: str, sink: Sink) -> None:
+    try:
+        sink.close()
+    except Exception as error:  # of a package's own sink: the others are closed all the same
+        warnings.warn(f"sink {name} could not be closed: {error}", stacklevel=1)
 
 
 def check(kind: str, options: Mapping[str, Any], where: str) -> None:
