@@ -32,7 +32,7 @@ MARKERS = markers("python -m benchmarks.accuracy --write")
 FOR = {
     "edge-s": "the smallest boards, batteries, many streams at once",
     "edge-m": "the default: most of the accuracy at a fraction of a core",
-    "edge-l": "where a core is to spare, and sound is near",
+    "edge-l": "where a core is to spare: a point of windows more than the default",
     "avc-s": "nothing but video taught it: to compare the two roads, and where no other data may have a part",
 }
 

@@ -14,7 +14,7 @@ import random
 import select
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -49,6 +49,7 @@ class SteadyMicrophone:
         device, sample_rate, channels, block: as of `Microphone`
         reconnect: False: raise MicrophoneError when it goes away
         wait: for a device that is not there yet, instead of raising
+        idle: called about once a second while that is waited for; what it raises ends the waiting
         share: False: raise InUseError where another process of this user has the same microphone with share=False
 
     Raises MicrophoneError when the device does not exist, does not open, or never gives a first block.
@@ -68,11 +69,12 @@ class SteadyMicrophone:
         reconnect: bool = True,
         wait: bool = False,
         share: bool = True,
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
         check_options(sample_rate, channels, block)
         self._options: dict[str, Any] = {"device": device, "sample_rate": sample_rate, "channels": channels}
         self._options |= {"block": block, "known": None}
-        self._reconnect, self._wait, self._share = reconnect, wait, share
+        self._reconnect, self._wait, self._share, self._idle = reconnect, wait, share, idle
         self.started = time.time()
         self.reconnects = 0
         self.connected = False
@@ -118,9 +120,10 @@ class SteadyMicrophone:
         except MicrophoneError as error:
             if not self._wait:
                 raise
+            self._kill()
             self._say_lost(error)
             for _ in self._open_again():
-                pass
+                self._idle()
 
     def _open(self) -> Iterator[None]:
         """A new child that has the device open, and has not started. Yields while that takes its time."""
@@ -128,12 +131,21 @@ class SteadyMicrophone:
         found = yield from self._answer(FOUND)
         self.device = Device(**found)
         if not self._share and not self._lock:
-            self._lock = microphone_lock(self.device.name, self.device.host_api)
+            self._lock = self._locked()
         self._child.tell(OPEN)
         opened = yield from self._answer(OPENED)
         self._options |= {"known": found, **opened}
         self.sample_rate, self.channels = opened["sample_rate"], opened["channels"]
         self._heard = 0
+
+    def _locked(self) -> Lock | None:
+        try:
+            return microphone_lock(self.device.name, self.device.host_api)
+        except OSError as error:  # no place to write is no reason not to listen
+            warnings.warn(
+                f"nothing keeps a second l3edge from this microphone: {error}", MicrophoneWarning, stacklevel=5
+            )
+            return None
 
     def _answer(self, kind: int) -> Generator[None, None, dict[str, Any]]:
         until = time.monotonic() + OPEN_SECONDS
@@ -229,8 +241,7 @@ class SteadyMicrophone:
 
     def _lose(self, error: MicrophoneError) -> None:
         """The connection has ended; raise where that is the end of all."""
-        assert self._child is not None
-        self._child.kill()
+        self._kill()
         if not self._reconnect or (self._end is None and not self._wait):
             raise MicrophoneError(str(error)) from error
         # What it lost after its last block lies in the gap that is to come.
@@ -257,8 +268,7 @@ class SteadyMicrophone:
                 yield from self._open()
                 return
             except MicrophoneError:
-                if self._child:
-                    self._child.kill()
+                self._kill()
                 if self._over():
                     return
                 self._delay = min(2 * self._delay, LONGEST_DELAY)
@@ -285,6 +295,10 @@ class SteadyMicrophone:
         if self._child:
             self._child.tell(order)
 
+    def _kill(self) -> None:
+        if self._child:
+            self._child.kill()
+
     def stop(self) -> None:
         """Take nothing more: the iteration ends after what was heard until now. Does not wait; for signal handlers too.
 
@@ -300,8 +314,7 @@ class SteadyMicrophone:
         if self._closed:
             return
         self._closed = True
-        if self._child:
-            self._child.kill()
+        self._kill()
         if self._lock:
             self._lock.close()
         os.close(self._wake)

@@ -125,8 +125,8 @@ class _Capture:
             with mic:
                 for block in mic:
                     self._say(BLOCK, np.ascontiguousarray(block.samples, "<f4").tobytes(), block)
-            self._say(END)
-        except OSError:  # nobody reads the pipe any more
+                self._say(END)  # before the device is let go, which may take its time
+        except BrokenPipeError:  # nobody reads any more
             pass
         except Exception as error:
             self._say(ERROR, str(error).encode())

@@ -185,21 +185,27 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="for the delegate, such as device=usb:0; may be repeated",
     )
-    learn_command.add_parser(sub, model, _seconds, _device)
-    search_command.add_parser(sub, model)
 
-    model.add_argument("--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)")
-    model.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
-
-    model.add_argument(
+    windows = argparse.ArgumentParser(add_help=False)
+    windows.add_argument(
+        "--hop", type=float, default=0.1, metavar="S", help="seconds between embeddings (default: 0.1)"
+    )
+    windows.add_argument("--center", action="store_true", help="half a window of zeros in front: first time is 0.0")
+    windows.add_argument(
         "--tags",
         action="store_true",
         help="write tags as well, of a model that has them: the strongest, and all into CSV and .npz files",
     )
+    windows.add_argument(
+        "--head",
+        type=Path,
+        metavar="HEAD",
+        help="label what is heard with a head of `l3edge learn`, and tell when sounds begin and end",
+    )
 
     stream = sub.add_parser(
         "stream",
-        parents=[model],
+        parents=[model, windows],
         help="embed a microphone, a file or standard input as it comes",
         description="Embed sound as it comes: the default microphone, unless --input or --device says otherwise. "
         "In a terminal a live view is shown, with the strongest tags where the model has such; elsewhere, or with "
@@ -258,7 +264,7 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
 
     embed = sub.add_parser(
         "embed",
-        parents=[model],
+        parents=[model, windows],
         help="embed audio files into .npz files",
         description="Embed each FILE into an .npz file with embeddings, times, and the identity of the model.",
     )
@@ -266,6 +272,8 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
     embed.add_argument("--output", type=Path, metavar="DIR", help="folder of the .npz files (default: beside FILE)")
     embed.set_defaults(run=commands.embed)
 
+    learn_command.add_parser(sub, model, _seconds, _device)
+    search_command.add_parser(sub, model)
     sub.add_parser("models", help="list the built-in models").set_defaults(run=_models)
     info = sub.add_parser("info", help="what a model file says of itself")
     info.add_argument("model", metavar="MODEL", nargs="?", help="built-in name or path (default: the embedded model)")

@@ -14,16 +14,19 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import __version__, audio, results, sources
 from .backlog import Block
 from .display import Progress, Terminal
 from .errors import BehindError, Error, MicrophoneError, OptionError
+from .events import Detector
+from .heads import UNKNOWN
 from .keeping_up import LIMIT
 from .model import Model, load
 from .notify import Notifier
@@ -35,7 +38,7 @@ COUNTS = np.dtype([("samples", np.int64), ("clipped", np.int64), ("non_finite", 
 
 
 def load_model(args: argparse.Namespace, seen: bool = False) -> Model:
-    """The model that the options ask for, with --tags or where its tags will be seen ready to tag.
+    """The model that the options ask for, with its head; with --tags or where its tags will be seen ready to tag.
 
     OptionError where tags are asked of a model that has none.
     """
@@ -43,6 +46,8 @@ def load_model(args: argparse.Namespace, seen: bool = False) -> Model:
         model = load(args.model, args.engine, args.threads, args.delegate, dict(args.delegate_option))
         if model.tag_names and (args.tags or seen):
             model.tag_scores(np.zeros(model.spec.embedding_size, np.float32))
+    if args.head:
+        model = model.with_head(args.head)
     if args.tags:
         model.tag_scores(np.zeros((0, model.spec.embedding_size), np.float32))  # an error where it has none
     return model
@@ -84,11 +89,20 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
 
     with contextlib.ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(reread if args.reread else None))
+
+        def idle() -> None:
+            """While a microphone that is not there yet is waited for."""
+            notifier.alive()
+            if interrupt.reloads():
+                raise KeyboardInterrupt
+
+        if args.wait:  # however long that takes: the service is there
+            notifier.tell("READY=1")
         try:
-            with interrupt.opening():
-                source = stack.enter_context(_source(args))
+            with interrupt.opening(), warnings_above(None):
+                source = stack.enter_context(_source(args, idle))
         except KeyboardInterrupt:
-            return 128 + interrupt.signal
+            return 128 + interrupt.signal if following is None else following
         session = Session(args, model, source, stack)
         notifier.tell("READY=1")
         try:
@@ -110,10 +124,10 @@ def stream(args: argparse.Namespace) -> int | argparse.Namespace:
     return following if following is not None else 0
 
 
-def _source(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:
+def _source(args: argparse.Namespace, idle: Callable[[], None]) -> contextlib.AbstractContextManager[Source]:
     if args.input is None:
         return sources.microphone(
-            args.device, args.rate, args.channels, reconnect=args.reconnect, wait=args.wait, share=args.share
+            args.device, args.rate, args.channels, reconnect=args.reconnect, wait=args.wait, share=args.share, idle=idle
         )
     if args.input == "-":
         live = args.when_behind in ("skip", "fail")
@@ -203,15 +217,18 @@ def _embed_file(
                 progress.show(number, path.name, done / file.frames if file.frames else None, speed)
         parts.append(stream.flush())
     embeddings, counts = np.concatenate([e for e, _ in parts]), stream.counts
+    times = np.concatenate([t for _, t in parts])
     tagged: dict[str, Any] = {}
     if args.tags:
         # float32 [t, n], 0 to 1; names of the n
         tagged = {"tags": model.tag_scores(embeddings), "tag_names": np.array(model.tag_names)}
+    if model.head:
+        tagged |= _labelled(model, embeddings, times)
     with results.written(target) as out:
         np.savez(
             out,
             embeddings=embeddings,  # float32 [t, d]
-            times=np.concatenate([t for _, t in parts]),  # float64 [t], seconds, centres of the windows
+            times=times,  # float64 [t], seconds, centres of the windows
             hop=np.float64(args.hop),  # seconds
             center=np.bool_(args.center),
             sample_rate=np.int64(file.sample_rate),  # Hz, of the audio file
@@ -226,3 +243,21 @@ def _embed_file(
     altered = {"clipped": counts.clipped, "non-finite": counts.non_finite}
     problems = ", ".join(f"{what} {count}" for what, count in altered.items() if count)
     return f"{len(embeddings)} embeddings" + (f"; {problems}" if problems else "")
+
+
+def _labelled(model: Model, embeddings: NDArray[np.float32], times: NDArray[np.float64]) -> dict[str, Any]:
+    """What the model's head says of a file: arrays for its .npz."""
+    assert model.head
+    scores, decided = model.label_scores(embeddings), model.head.decide(embeddings)
+    detector = Detector(model.head.labels)
+    hops = zip(map(float, times), scores, decided, strict=True)
+    events = [event for hop in hops for event in detector.hop(*hop)] + detector.flush()
+    ended = [(event.label, event.onset, event.offset, event.score) for event in events if event.offset is not None]
+    width = max(map(len, (*model.head.labels, UNKNOWN)))
+    kind = [("label", f"<U{width}"), ("onset", np.float64), ("offset", np.float64), ("score", np.float32)]
+    return {
+        "labels": scores,  # float32 [t, m], 0 to 1
+        "label_names": np.array(model.head.labels),  # of the m
+        "label": np.array(decided, f"<U{width}"),  # [t], or "unknown"
+        "events": np.array(ended, kind),  # seconds
+    }

@@ -225,14 +225,21 @@ class Frame:
 
 
 class LiveView(Frame):
-    """Level, change, embedding and figures of a stream, and its tags if it has any, redrawn in place."""
+    """Level, change, embedding and figures of a stream, its tags and label if it has any, redrawn in place."""
 
     def __init__(
-        self, terminal: Terminal, title: str, seconds: float | None, tags: Sequence[str] = (), hop: float = 0.1
+        self,
+        terminal: Terminal,
+        title: str,
+        seconds: float | None,
+        tags: Sequence[str] = (),
+        hop: float = 0.1,
+        labelled: bool = False,
     ) -> None:
         super().__init__(terminal)
         self._title, self._seconds = title, seconds  # seconds: length of the signal if it is known
-        self._tags = tags
+        self._tags, self._labelled = tags, labelled
+        self._labels: deque[str] = deque(maxlen=max(1, round(1 / hop)))
         # Scores as they come would flicker; a mean of one second can be read.
         self._scores: deque[NDArray[np.float32]] = deque(maxlen=max(1, round(1 / hop)))
         self._embeddings: deque[NDArray[np.float32]] = deque(maxlen=110)
@@ -240,9 +247,15 @@ class LiveView(Frame):
         self._begun = time.monotonic()
 
     def add(
-        self, embedding: NDArray[np.float32], change: float | None, scores: NDArray[np.float32] | None = None
+        self,
+        embedding: NDArray[np.float32],
+        change: float | None,
+        scores: NDArray[np.float32] | None = None,
+        label: str | None = None,
     ) -> None:
-        """Take an embedding, its change, and the scores of its tags."""
+        """Take an embedding, its change, the scores of its tags, and the label of a head."""
+        if label is not None:
+            self._labels.append(label)
         if scores is not None:
             self._scores.append(scores)
         self._embeddings.append(np.resize(groups(embedding, 2 * HEAT_ROWS), 2 * HEAT_ROWS))
@@ -267,17 +280,24 @@ class LiveView(Frame):
         heat = t.heat(list(self._embeddings)[-room:])
         labels = ["embed", "", "", ""]
         tags = [f"{'tags':8} {t.paint(t.shown(self._heard(width - 9)), '1')}".rstrip()] if self._tags else []
+        label = [f"{'label':8} {t.paint(t.shown(self._label())[:room], '1')}".rstrip()] if self._labelled else []
         self.draw(
             [
                 t.paint(fitting(self._title, width), "1"),
                 f"{'level':8} {t.paint(level, colour)}{loud}",
                 f"{'change':8} {t.paint(change, '36')}{novelty}",
+                *label,
                 *tags,
                 *(f"{label:8} {row}" for label, row in zip(labels, heat, strict=True)),
                 fitting(f"{where} | {meter.hops} hops | {cost}", width),
                 t.paint(fitting(problems, width), "33" if any(digit in problems for digit in "123456789") else "2"),
             ]
         )
+
+    def _label(self) -> str:
+        """The most frequent label of the last second, the latest of equals."""
+        latest = list(dict.fromkeys(reversed(self._labels)))
+        return max(latest, key=self._labels.count, default="")
 
     def _heard(self, room: int) -> str:
         """The strongest tags of the last second, in so many characters."""

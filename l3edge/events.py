@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import OptionError
 from .records import Event
 
@@ -31,17 +34,16 @@ class Detector:
         self._going: dict[str, Event] = {}  # what has begun; offset is the last window so far
         self._told: set[str] = set()  # of these, the ones that have lasted long enough
 
-    def hop(self, time: float, scores: Sequence[Any], label: str) -> list[Event]:
+    def hop(self, time: float, scores: Sequence[Any] | NDArray[np.float32], label: str) -> list[Event]:
         """What a window tells: its centre, the scores of all labels, and what was decided."""
         told = []
         for name, score in zip(self._labels, map(float, scores), strict=True):
             before = self._going.get(name)
-            if before and time - _last(before) > self._hold:
-                told += self._end(name)
-                before = None
             begins = score >= self._on and label == name
             goes_on = before and score >= self._off and label in self._labels
             if not (begins or goes_on):
+                if before and time - _last(before) > self._hold:
+                    told += self._end(name)
                 continue
             now = Event(name, before.onset if before else time, time, max(score, before.score if before else 0.0))
             self._going[name] = now

@@ -39,6 +39,8 @@ FIGURES = {
     "clipped": Figure(True, "Values at or over full scale"),
     "non_finite": Figure(True, "Values that were NaN or infinite, and were taken as zero"),
     "stuck_samples": Figure(True, "Samples per channel in blocks of the microphone that had one value throughout"),
+    "stalls": Figure(True, "Times that the microphone was silent for a while and then went on"),
+    "behind_seconds": Figure(False, "How far computing is behind the sound"),
     "overflows": Figure(True, "Times that the driver said it lost sound"),
     "reconnects": Figure(True, "Times that the microphone went away and came back"),
     "connected": Figure(False, "Whether the microphone delivers, 1 or 0"),

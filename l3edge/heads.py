@@ -131,7 +131,12 @@ class Head(Labeller):
         return len(self.mean)
 
     def novelty(self, embedding: NDArray[Any]) -> float:
-        """Distance of one embedding [d] from the nearest label's mean, root mean square over the values."""
+        """Distance of one embedding [d] from the nearest label's mean, root mean square over the values.
+
+        Infinite where a value is no finite number: a float model makes such of what is no sound.
+        """
+        if not np.isfinite(embedding).all():
+            return np.inf
         apart = self.means - self._standardised(embedding)
         return float(np.sqrt(np.mean(apart * apart, axis=1).min()))
 
@@ -167,7 +172,7 @@ class TrainedHead(Labeller):
         return self._score(embedding)
 
     def _like_none(self, embedding: Single, scores: Single) -> bool:
-        return bool(scores.max() < LEAST_SURE)
+        return not np.isfinite(embedding).all() or bool(scores.max() < LEAST_SURE)
 
 
 def labels_in(head: object) -> list[str]:
@@ -179,9 +184,9 @@ def labels_in(head: object) -> list[str]:
 
 
 def unit(values: NDArray[Any]) -> Floats:
-    """Rows [..., d] of length 1: what is left of an embedding when loudness is taken from it; zeros stay zeros."""
-    x = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)  # what a float model makes of
-    length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))  # what is no sound
+    """Rows [..., d] of length 1: an embedding less its loudness. Zeros stay zeros, and no numbers become such."""
+    x = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    length = np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
     made: Floats = x / np.where(length > 0, length, 1)
     return made
 

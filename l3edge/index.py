@@ -15,7 +15,6 @@ An index is untrusted: what it says is checked, and no path in it is ever opened
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -27,6 +26,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import lock
 from .errors import AudioError, Error
 from .head_file import MOST_VALUES
 from .heads import unit
@@ -134,10 +134,7 @@ class Writer:
         index = self._index
         self._list = (index.folder / FILES).open("ab", buffering=0)
         try:
-            try:
-                fcntl.flock(self._list, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise Error(f"{index.folder}: another process is adding to this index; wait for it") from error
+            lock.take(self._list.fileno(), f"{index.folder}: another process is adding to this index; wait for it")
             index.read()  # somebody may have added to it before our lock
             self._rows = (index.folder / ROWS).open("ab", buffering=0)
             self._cut()

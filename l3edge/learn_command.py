@@ -55,7 +55,7 @@ def add_parser(
         "--duration", type=seconds, metavar="S", help=f"of each clip to record, in seconds (default: {CLIP_SECONDS:g})"
     )
     parser.add_argument("--device", type=device, metavar="D", help="microphone: index or part of its name")
-    parser.set_defaults(run=run, tags=False)
+    parser.set_defaults(run=run, tags=False, head=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,7 +137,7 @@ def _judgement(head: Head) -> list[str]:
             "not cross-validated: that takes two clips of a label. The nearest mean decides; scores and threshold are",
             f"guesses from the clips themselves. {threshold}",
         ]
-    held = f"{head.validation.within:.0%} of the windows held out are nearer"
+    held = f"set to let {head.validation.within:.0%} of what it knows be known"
     single = [label for label, clips in zip(head.labels, head.clips, strict=True) if clips == 1]
     note = [f"not judged, of one clip each: {', '.join(single)}"] if single else []
     return [*_table(head.validation), *note, "", *_confusion(head.labels, head.validation), "", f"{threshold} ({held})"]

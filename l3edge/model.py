@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .microphone import Microphone
 
 # Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
-BUILT_IN = ("edge-m-1", "avc-s-1", "edge-l-1", "edge-s-2", "edge-m-3")
+BUILT_IN = ("edge-m-1", "avc-s-1", "edge-s-2", "edge-m-3", "edge-l-2")
 DEFAULT = "edge-m"
 FOLDER = Path(__file__).parent / "models"
 

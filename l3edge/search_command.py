@@ -49,7 +49,7 @@ def add_parser(sub: Any, model: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=Path, metavar="DIR", help=f"where the index is (default: {FOLDER} in the archive)"
     )
-    parser.set_defaults(run=run, tags=False)
+    parser.set_defaults(run=run, tags=False, head=None)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={python} -m l3edge stream --config {config}
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c "kill -HUP $MAINPID"
 Restart=always
 RestartSec=5
 WatchdogSec=60
@@ -54,7 +54,7 @@ StateDirectory=l3edge
 RuntimeDirectory=l3edge
 WorkingDirectory=/var/lib/l3edge
 EnvironmentFile=-{environment}
-Environment=HOME=/var/lib/l3edge PYTHONUNBUFFERED=1
+Environment=HOME=/var/lib/l3edge XDG_RUNTIME_DIR=/run/l3edge PYTHONUNBUFFERED=1
 UMask=0027
 CapabilityBoundingSet=
 AmbientCapabilities=
@@ -190,7 +190,9 @@ def _uninstall(args: argparse.Namespace) -> int:
 def _systemctl(*arguments: str) -> None:
     done = subprocess.run(["systemctl", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise Error(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise Error(
+            f"systemctl {' '.join(arguments)} failed; `journalctl -u l3edge -n 20` says why: {done.stderr.strip()}"
+        )
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -218,7 +220,8 @@ def _status(args: argparse.Namespace) -> int:
         return 1
     well = told.pop("well", False)
     print(f"health: {'well' if well else 'not well'}")
+    for sink, own in told.pop("sinks", {}).items():
+        told[f"sink {sink}"] = ", ".join(f"{name} {value:g}" for name, value in own.items())
     for name, value in told.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.6g}"
-        print(f"  {name:28} {shown}")
+        print(f"  {name:28} {value if isinstance(value, str) else f'{round(value, 4):.12g}'}")
     return 0 if well else 1

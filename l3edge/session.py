@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import sys
 import time
 import warnings
@@ -18,16 +17,14 @@ from .backlog import Block
 from .clock import WallClock
 from .display import Frame, LiveView, Meter, Terminal
 from .errors import AudioWarning
-from .figures import Latency, of_process
-from .health import Board, Endpoint
+from .events import Detector
 from .model import Model
 from .records import About, Gap, Hop, Record
+from .reporting import Reporting
 from .sinks import Sink, open_sink
 from .sinks.lines import lines
 from .sources import Source
 from .stream import Result
-
-BOARD_SECONDS = 1.0  # between two readings of all figures
 
 
 class Session:
@@ -57,16 +54,11 @@ class Session:
             live = args.input in (None, "-") or args.realtime
             told = stack.enter_context(lines(args.format or "text", about, args.output, live))
             self._sinks[args.format or "text"] = told
-        self._latency, self._clock = Latency(), WallClock()
+        self._clock = WallClock()
         self._heard: float | None = None  # monotonic clock, when the end of what was pushed last was there
         self._gaps = 0
-        self._board = Board()
-        self._every = args.health.interval
-        self._boarded, self._told = -math.inf, time.monotonic()
-        if args.health.port is not None:
-            endpoint = stack.enter_context(Endpoint(args.health.host, args.health.port, self._board))
-            host, port = endpoint.address
-            print(f"l3edge: health at http://{host}:{port}/metrics", file=sys.stderr)
+        self._detector = Detector(model.head.labels) if model.head else None
+        self._reporting = Reporting(args.health, self._sinks, self.figures, stack)
 
     def _about(self, hop: float) -> About:
         model, source = self._model, self._source
@@ -79,6 +71,7 @@ class Session:
             source=source.name,
             sample_rate=source.sample_rate,
             tags=tuple(model.tag_names) if self._written else (),
+            labels=model.head.labels if model.head else (),
             started=source.started,
         )
 
@@ -91,27 +84,19 @@ class Session:
             self._take(lambda: self._stream.skip(block.lost))
             self._write(Gap(begin, block.lost / self._stream.sample_rate, block.lost))
             self._gaps += 1
+            self._end_events()
         self._heard = block.heard
         self._meter.heard(block.samples)
         self._take(lambda: self._stream.push(block.samples))
         if self._view and self._view.due:
             self._show(self._view)
-        self._tell(time.monotonic())
-
-    def _tell(self, now: float) -> None:
-        """Let others know how it goes, when that is due."""
-        if now - self._boarded >= BOARD_SECONDS:
-            self._boarded = now
-            self._board.write(self.figures(), {name: sink.figures() for name, sink in self._sinks.items()})
-        if now - self._told >= self._every:
-            self._told = now
-            for sink in self._sinks.values():
-                sink.health(self._board.figures)
+        self._reporting.tell()
 
     def finish(self) -> None:
         """The signal has ended."""
         self._heard = None  # zeros complete the last windows, which nobody has waited for
         self._take(self._stream.flush)
+        self._end_events()
         if self._view:
             self._show(self._view)
 
@@ -122,17 +107,35 @@ class Session:
         if self._tagged:
             scores = self._model.tag_scores(embeddings)
         self._meter.computed(time.perf_counter() - begun, len(times))
-        half = self._model.spec.window / self._model.spec.sample_rate / 2
-        for embedding, seconds, tags in zip(embeddings, times, scores, strict=True):
+        for embedding, seconds, tags in zip(embeddings, map(float, times), scores, strict=True):
+            self._time(seconds)
             self._meter.result(embedding)
+            labels, label = self._label(embedding)
             if self._view:
-                self._view.add(embedding, self._meter.change, tags)
-            if self._heard is not None:
-                # The window's last sample was there before the block's last one by what lies between them.
-                ended = self._heard - (self._position - (float(seconds) + half))
-                self._latency.add(time.monotonic() - ended)
+                self._view.add(embedding, self._meter.change, tags, label)
             tags = tags if self._written else None
-            self._write(Hop(float(seconds), embedding, self._meter.hop_level, self._meter.change, tags))
+            self._write(Hop(seconds, embedding, self._meter.hop_level, self._meter.change, tags, labels, label))
+            if self._detector and labels is not None and label is not None:
+                for event in self._detector.hop(seconds, labels, label):
+                    self._write(event)
+
+    def _time(self, seconds: float) -> None:
+        """How long the embedding at that time was waited for."""
+        if self._heard is not None:
+            end = seconds + self._model.spec.window / self._model.spec.sample_rate / 2
+            # The window's last sample was there before the block's last one by what lies between them.
+            self._reporting.late(time.monotonic() - (self._heard - (self._position - end)))
+
+    def _label(self, embedding: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str | None]:
+        """The scores of the head's labels, and what it decides; None without a head."""
+        if not self._model.head:
+            return None, None
+        return self._model.label_scores(embedding), self._model.head.decide(embedding)
+
+    def _end_events(self) -> None:
+        """What went on ends here, as far as is known."""
+        for event in self._detector.gap() if self._detector else ():
+            self._write(event)
 
     def _write(self, record: Record) -> None:
         for sink in self._sinks.values():
@@ -170,14 +173,12 @@ class Session:
             "non_finite": counts.non_finite,
             "level_dbfs": meter.level,
         }
-        if self._latency.count:
-            made["latency_p50_seconds"] = self._latency.quantile(0.5)
-            made["latency_p99_seconds"] = self._latency.quantile(0.99)
-            made["latency_worst_seconds"] = self._latency.worst
         if self._source.keeping_up:
             made["dropped_samples"] = self._source.keeping_up.dropped
+            made["behind_seconds"] = self._source.keeping_up.behind
         if mic:
             made["overflows"] = mic.overflows
+            made["stalls"] = mic.stalls
             made["stuck_samples"] = mic.stuck
             made["reconnects"] = mic.reconnects
             made["connected"] = mic.connected
@@ -185,7 +186,7 @@ class Session:
             if mic.drift.ppm is not None:
                 made["drift_ppm"] = mic.drift.ppm
         made["clock_step_seconds"] = self._clock.moved
-        return made | of_process()
+        return made
 
     def summary(self) -> str:
         """One line of what happened."""
@@ -193,7 +194,8 @@ class Session:
         speed = self._position / meter.compute if meter.compute else 0.0
         return (
             f"l3edge: {meter.hops} hops, {self._position:.2f} s of audio; compute {meter.percentile(50):.2f} ms a hop "
-            f"(p99 {meter.percentile(99):.2f}), {speed:.0f}x real time; {self._problems()}"
+            f"(p99 {meter.percentile(99):.2f}), {speed:.0f}x real time; {self._reporting.summary()}"
+            f"{self._problems()}"
         )
 
 
@@ -210,7 +212,9 @@ def _view(args: argparse.Namespace, model: Model, source: Source, delay: float) 
     sound = f"{source.name}, {source.sample_rate} Hz, {channels}, resampler delay {delay * 1e3:.0f} ms"
     title = f"{model.name} on {model.engine.name} | {sound} | Ctrl-C ends"
     known = [seconds for seconds in (source.seconds, args.duration) if seconds is not None]
-    return LiveView(terminal, title, min(known, default=None), model.tag_names, args.hop)
+    return LiveView(
+        terminal, title, min(known, default=None), model.tag_names, args.hop, labelled=model.head is not None
+    )
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Source:
 
 @contextlib.contextmanager
 def microphone(
-    device: int | str | None, sample_rate: int | None, channels: int | None, **options: bool
+    device: int | str | None, sample_rate: int | None, channels: int | None, **options: Any
 ) -> Iterator[Source]:
     """What a microphone hears from now on; options as of SteadyMicrophone."""
     with SteadyMicrophone(device, sample_rate, channels, **options) as mic:
@@ -214,10 +214,15 @@ class Interrupt:
             if block is None:
                 return
             yield block
-            if self._hung_up and self._reload and not self.signal:
-                self._hung_up = False
-                if self._reload():
-                    self.reloading = True
-                    if not stop:
-                        return
-                    stop()  # what waits was heard, and is taken
+            if self.reloads():
+                if not stop:
+                    return
+                stop()  # what waits was heard, and is taken
+
+    def reloads(self) -> bool:
+        """Whether a SIGHUP came, and what it does instead ends this."""
+        if self._hung_up and self._reload and not self.signal:
+            self._hung_up = False
+            self.reloading = self._reload()
+            return self.reloading
+        return False

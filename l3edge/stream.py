@@ -195,11 +195,12 @@ class _Steps:
             columns = self._network.step(pending[begin : begin + self._reads[hops]], self._states, hops)
             begin += hops * self._step
             for new in columns.reshape(hops, -1, columns.shape[-1]):
-                self._ring = np.concatenate([self._ring, new])[len(new) :]
+                # A network that ends in a mean over the window gives one result a step: nothing to keep, or to compare.
+                self._ring = new if len(new) == len(self._ring) else np.concatenate([self._ring, new])[len(new) :]
                 self._done += 1
                 complete = self._done - self._steps_per_window  # the window, in steps, that this step completes
                 if complete >= 0 and complete % self._steps_per_hop == 0:
-                    rows.append(np.maximum.reduce(self._ring))
+                    rows.append(self._ring[0] if len(self._ring) == 1 else np.maximum.reduce(self._ring))
         self._pending = pending[begin:].copy() if begin else pending
         return rows
 

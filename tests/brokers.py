@@ -89,7 +89,7 @@ class Listener:
         self.heard: list[tuple[str, bytes, bool]] = []  # topic, payload, whether it was retained
         self.repeats = 0  # messages that the broker itself says it sends again, as it had no answer of ours
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, f"listener-{id(self)}", clean_session=False)
-        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]
+        self._client.reconnect_delay_set(0.05, 0.2)
         if "username" in client:
             self._client.username_pw_set(client["username"], client["password"])
         if "ca_file" in client:

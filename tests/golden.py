@@ -20,7 +20,7 @@ from l3edge import engine
 # Between engines and kinds of CPU, by model; what was measured is on its card. Engines round differently, and over
 # 15 or 19 layers it adds up: LiteRT and tflite-runtime are one to three steps apart, and a kind of CPU not seen yet may
 # add one.
-MOST_STEPS = {"edge-m-1": 1, "avc-s-1": 1, "edge-l-1": 4, "edge-s-2": 4, "edge-m-3": 4}
+MOST_STEPS = {"edge-m-1": 1, "avc-s-1": 1, "edge-s-2": 4, "edge-m-3": 4, "edge-l-2": 4}
 HERE = Path(__file__).parent
 SCENE = HERE.parent / "examples" / "scene.flac"
 

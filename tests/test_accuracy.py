@@ -324,7 +324,7 @@ def test_labels_of_the_front_do_not_overlap() -> None:
             "model": name, "macs_per_second": macs, "bytes": 10**6, "peer": peer, "clip_accuracy": accuracy_of,
         }  # fmt: skip
 
-    rows = [row("edge-m-1", 3e8, 0.93, False), row("edge-m-3", 3.1e8, 0.94, False), row("edge-l-1", 9e8, 0.95, False)]
+    rows = [row("edge-m-1", 3e8, 0.93, False), row("edge-m-3", 3.1e8, 0.94, False), row("edge-l-2", 9e8, 0.95, False)]
     rows += [row("yamnet", 7e8, 0.97, True), row("random:edge-m", 3e8, 0.8, True)]
     figure = accuracy_plot.front(rows, "tones")
     figure.draw_without_rendering()

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -110,6 +111,14 @@ def test_nothing_written_leaves_no_file(kind: str, tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_values_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
+    values = np.array([1.5, np.nan, np.inf, -np.inf, 0, 0, 0, 0], np.float32)
+    with closing(files(tmp_path)) as sink:
+        sink.write(hop(0, embedding=values))
+    (line,) = lines(tmp_path)
+    assert line["embedding"] == [1.5, None, None, None, 0, 0, 0, 0]
+
+
 # --- rotation ---------------------------------------------------------------------------------------------------------
 
 
@@ -193,10 +202,27 @@ def test_what_is_left_is_cut_to_whole_records(kind: str, other: str, tmp_path: P
 
 
 def test_what_is_no_journal_is_set_aside(tmp_path: Path) -> None:
-    header = {"format": "l3edge journal 1", "embedding_size": 1 << 60, "label_width": 16, "tags": [], "labels": []}
-    broken = [b"x\n" * 9, b"[" * 100_000 + b"\n", json.dumps(header).encode() + b"\n" + bytes(999), b"\xff" * 2_000_000]
-    for number, data in enumerate(broken, 1):
-        (tmp_path / f"20010909T014640Z-{number:06d}.npz.part").write_bytes(data)
+    whole = tmp_path / "whole"
+    with closing(files(whole, "npz")) as sink:
+        sink.write(hop(0))
+        until(lambda: sink.figures()["written"])
+        line, _, records = next(whole.glob("*.part")).read_bytes().partition(b"\n")
+    changes: list[dict[str, Any]] = [
+        {"format": "another"},
+        {"embedding_size": 1 << 60},
+        {"embedding_size": True},
+        {"label_width": -1},
+        {"tags": "Dog"},
+        {"labels": ["x" * 100_000]},
+        {"labels": [[]]},
+        {"sample_rate": None},
+        {"hop": []},
+        {"window": 10**400},
+    ]
+    broken = [json.dumps({**json.loads(line), **change}).encode() for change in changes]
+    broken += [b"x", b"[]", b"[" * 100_000, b"\xff" * 2_000_000, line[:-1]]
+    for number, header in enumerate(broken, 1):
+        (tmp_path / f"20010909T014640Z-{number:06d}.npz.part").write_bytes(header + b"\n" + records)
     with closing(files(tmp_path)) as sink:
         sink.write(hop(0))
     assert sink.figures()["broken"] == len(broken) == len(list(tmp_path.glob("*.npz.broken")))
@@ -447,8 +473,10 @@ def test_a_second_one_in_a_folder_says_so_and_leaves(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert refused.stderr.startswith(f"{tmp_path} is in use by another l3edge")
         assert refused.stderr.count("\n") == 1
+        threads = threading.active_count()
         with pytest.raises(l3edge.Error, match="in use"):
             files(tmp_path)
+        assert threading.active_count() == threads
         sink.write(hop(1))
     assert numbers(tmp_path) == [0, 1]
     assert subprocess.run(second, **options).returncode == 0

@@ -32,5 +32,5 @@ def test_hostile(kind: str, tmp_path: Path) -> None:
     outcomes = json.loads(done.stdout.splitlines()[-1])
     assert sum(outcomes.values()) == COUNT
     assert outcomes["refused"] >= 50  # the mutations are not all harmless
-    assert outcomes.get("taken", 0) >= 20  # nor is all refused without having been read
+    assert outcomes.get("taken", 0) >= COUNT // 100  # nor is all refused without having been read
     record(f"hostile-{kind}", outcomes)

@@ -235,6 +235,38 @@ def test_device_that_is_not_one(device: int | str, message: str) -> None:
         Microphone(device)
 
 
+def test_a_device_is_found_again_though_its_numbers_have_changed(portaudio: types.SimpleNamespace) -> None:
+    before = microphone.find_device(0)
+    devices = portaudio.query_devices()
+    devices.insert(0, {**devices[2], "name": "New"})
+    assert microphone.find_again(before).index == 1
+    devices[1] = {**devices[1], "name": "Array (hw:3,0)"}
+    with pytest.raises(l3edge.MicrophoneError, match="several"):  # "Array two" might be it as well
+        microphone.find_again(before)
+    del devices[3]
+    assert microphone.find_again(before).name == "Array (hw:3,0)"
+    del devices[1]
+    with pytest.raises(l3edge.MicrophoneError, match="no input device's name contains 'Array'"):
+        microphone.find_again(before)
+
+
+@pytest.mark.usefixtures("portaudio")
+def test_stuck_input_is_counted() -> None:
+    with Microphone(0) as mic:
+        blocks = iter(mic)
+        for value in (0.0, 0.25, float("nan")):
+            FakeStream.opened.deliver(1_600, value)
+            next(blocks)
+        FakeStream.opened.callback(
+            np.linspace(0, 1, 3_200, dtype=np.float32).reshape(-1, 2),
+            1_600,
+            None,
+            types.SimpleNamespace(input_overflow=False),
+        )
+        next(blocks)
+    assert mic.stuck == 3_200
+
+
 def test_no_device(portaudio: types.SimpleNamespace) -> None:
     portaudio.query_devices = list
     with pytest.raises(l3edge.MicrophoneError, match="there is no input device"):

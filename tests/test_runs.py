@@ -46,4 +46,5 @@ def test_each_distilled_model_has_its_script() -> None:
         assert f'distilled.sh" {name} "$student" ' in script
         assert f"STEPS={said['steps']} " in script or f" steps=${{STEPS:-{said['steps']}}} " in road
         assert f" --keep {said['keep']:g} " in road
-        assert f" --focus {said['focus']}\n" in script or not said["focus"]
+        focus = "{}={}".format(*said["focus"]) if said["focus"] else ""
+        assert f"--focus {focus}\n" in script or not focus

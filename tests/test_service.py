@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import l3edge
 from l3edge import config, figures, health, service
 from l3edge.health import Board, Endpoint
 from tests.conftest import STUBS, TAGGED
-from tests.test_cli import COMMAND, ENVIRONMENT, run
+from tests.test_cli import COMMAND, ENVIRONMENT, parse, run
 
 SCENE = Path(__file__).parent.parent / "examples" / "scene.flac"
 PATIENCE = 30.0  # s, for what comes at once unless the machine is busy
@@ -236,16 +237,34 @@ def test_quantiles_are_those_of_all_latencies() -> None:
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_term_drains_within_two_seconds(start: Callable[..., Running]) -> None:
-    running = start(LIVE)
-    until(lambda: running.out.read_text().count("\n") > 3, "a few hops")
-    begun = time.monotonic()
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(PATIENCE) == 128 + signal.SIGTERM
-    assert time.monotonic() - begun < 2
+def test_a_term_drains_within_two_seconds(start: Callable[..., Running], tmp_path: Path) -> None:
+    """Also where a broker takes the connection and never answers, and arrays are to be made of what was heard."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        sinks = f"""
+            [[sink]]
+            kind = "mqtt"
+            host = "127.0.0.1"
+            port = {port}
+            send = ["hops"]
+            queue = "{tmp_path / "queue"}"
+            [[sink]]
+            kind = "files"
+            format = "npz"
+            dir = "{tmp_path / "heard"}"
+        """
+        running = start(LIVE + sinks)
+        until(lambda: running.out.read_text().count("\n") > 3, "a few hops")
+        begun = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert time.monotonic() - begun < 2
     lines = running.out.read_text()
     assert lines.endswith("}\n")
     assert f"{len(lines.splitlines())} hops" in running.told()
+    (heard,) = (tmp_path / "heard").iterdir()
+    with np.load(heard) as made:
+        np.testing.assert_array_equal(made["times"], parse(lines)[1])
 
 
 def test_a_hangup_reads_the_configuration_again(start: Callable[..., Running]) -> None:
@@ -280,6 +299,24 @@ def test_systemd_is_told(start: Callable[..., Running], tmp_path: Path) -> None:
         while (told := listener.recv(100)) == b"WATCHDOG=1":
             pass
         assert told == b"STOPPING=1"
+
+
+def test_a_microphone_that_is_not_there_yet(start: Callable[..., Running], tmp_path: Path) -> None:
+    """At boot the service is ready before its microphone is, is alive meanwhile, and reads its configuration again."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(address))
+        listener.settimeout(PATIENCE)
+        waiting = f"[stream]\nmodel = '{STUBS[0]}'\ndevice = 'no such microphone'\nwait = true\n"
+        running = start(waiting, NOTIFY_SOCKET=str(address), WATCHDOG_USEC="300000")
+        assert listener.recv(100) == b"READY=1"
+        until(lambda: "looking for it" in running.told(), "that it says so")
+        assert listener.recv(100) == b"WATCHDOG=1"
+        running.file.write_text(LIVE)
+        running.process.send_signal(signal.SIGHUP)
+        assert get(f"{running.url()}/metrics")[0] == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
 # --- the unit ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from l3edge.events import Detector
 from l3edge.learning import Windows, learn
 
 from .conftest import HEADED, STUBS, TAGGED
+from .test_cli import run
 from .test_tags import SCENE, changed
 
 PLAIN = STUBS[0]  # the same network without a head
@@ -167,9 +168,13 @@ def test_shapes(model: l3edge.Model, embeddings: np.ndarray, scores: np.ndarray)
 
 def test_what_is_no_number_is_unknown(model: l3edge.Model) -> None:
     assert model.head is not None
-    values = np.full(8, np.nan, np.float32)
-    assert np.isfinite(model.head.scores(values)).all()
-    assert model.head.decide(values) == "unknown"
+    audio, rate = l3edge.audio.read(SCENE)
+    values = next(row for row in model.embed(audio, rate)[0] if model.head.decide(row) == "Hund")
+    for wrong in (np.nan, np.inf, -np.inf):
+        for number in range(8):
+            row = np.where(np.arange(8) == number, np.float32(wrong), values)
+            assert np.isfinite(model.head.scores(row)).all()
+            assert model.head.decide(row) == "unknown"
 
 
 def test_events(model: l3edge.Model, heard: tuple[np.ndarray, np.ndarray]) -> None:
@@ -229,6 +234,27 @@ def test_threads_may_share_a_model(model: l3edge.Model, embeddings: np.ndarray, 
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_label_without_an_option(
+    model: l3edge.Model, embeddings: np.ndarray, scores: np.ndarray, tmp_path: Path
+) -> None:
+    assert model.head is not None
+    decided = model.head.decide(embeddings)
+    done = run("stream", "--input", SCENE, "--model", HEADED, "--format", "jsonl")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("l3edge: ")  # and nothing of the engine's before it
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    hops = [record for record in records if "embedding" in record]
+    assert [hop["label"] for hop in hops] == decided
+    told = np.array([[hop["labels"][label] for label in LABELS] for hop in hops], np.float32)
+    np.testing.assert_array_equal(told, scores)
+    assert "Hund" in {record["event"] for record in records if "event" in record}
+    assert run("embed", SCENE, "--model", HEADED, "--output", tmp_path).returncode == 0
+    with np.load(tmp_path / "scene.npz", allow_pickle=False) as saved:
+        assert saved["label"].tolist() == decided
+        np.testing.assert_array_equal(saved["labels"], scores)
+        assert saved["label_names"].tolist() == list(LABELS)
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

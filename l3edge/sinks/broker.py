@@ -17,8 +17,8 @@ MOST_IN_FLIGHT = 32  # messages sent and not yet acknowledged
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0  # in which a broker acknowledges something, else it is given up and connected to anew
 POLL_SECONDS = 0.1
-DRAIN_SECONDS = 1.0
-CLOSE_SECONDS = 1.5
+DRAIN_SECONDS = 0.6
+CLOSE_SECONDS = 0.9
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # between attempts to connect: doubled from one to the next
 REFUSED_WAIT = 60.0
 
@@ -117,7 +117,8 @@ class Sender:
             while client.loop(POLL_SECONDS) == 0:
                 self._turn(client)
                 if self._ending.is_set() and self._drained():
-                    self._leave(client)
+                    if self.connected:
+                        self._leave(client)
                     break
         except Exception as error:  # whatever a network has, and whatever paho makes of what a broker sent
             return f"cannot be reached ({error})"

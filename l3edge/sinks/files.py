@@ -48,7 +48,7 @@ class Settings:
     dir: Path  # made if it is not there; the folder that it is in must be
     format: str = "jsonl"  # or npz
     hops: bool = True  # false: gaps and events alone
-    max_mb: float = 64.0  # of a file; an .npz takes about as much memory while it is finished
+    max_mb: float = 64.0  # of a file; an .npz needs as much room again while it is made
     max_hours: float = 24.0  # of sound in a file
     keep_mb: float | None = None  # of all files together: the oldest are removed; None keeps all
     fsync_seconds: float = 5.0  # how much a power cut may take
@@ -79,15 +79,16 @@ class Files(Sink):
         self._options, self._about = options, about
         self._format = FORMATS[options.format](about)
         self._folder = Folder(options.dir)
-        # The current file is within the bound, too.
-        most = None if options.keep_mb is None else int((options.keep_mb - options.max_mb) * MB)
-        self._finisher = Finisher(self._folder, FINISH, options.fsync_seconds, most)
         try:
-            self._finisher.add(self._folder.enter())
+            left = self._folder.enter()
         except OSError as error:
             raise Error(
                 f"{options.dir}: cannot be written to ({error.strerror}); give dir a folder that can"
             ) from error
+        # The current file is within the bound, too.
+        most = None if options.keep_mb is None else int((options.keep_mb - options.max_mb) * MB)
+        self._finisher = Finisher(self._folder, FINISH, options.fsync_seconds, most)
+        self._finisher.add(left)
         self._trouble = Trouble(f"files in {options.dir}")
         self._begun = 0.0  # time of the stream at which the current file begins
         self._written = self._failed = 0

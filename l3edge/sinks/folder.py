@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from . import locks
+from .. import lock
 from .trouble import Trouble
 
 PART = ".part"
-CLOSE_SECONDS = 1.5
+CLOSE_SECONDS = 0.9
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.part")  # of `model_file.replacing`
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9]{6,12})\.(jsonl|npz)(\.part)?")
 
@@ -51,10 +51,11 @@ class Folder:
             return []
         self.leave()
         self.path.mkdir(exist_ok=True)
-        self._lock = locks.hold(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock = lock.hold(self.path, os.O_RDONLY | os.O_DIRECTORY)
         for path in self.path.iterdir():
             if TEMPORARY.fullmatch(path.name):
-                path.unlink()
+                with contextlib.suppress(OSError):  # of a disk that is read-only
+                    path.unlink()
         found = self.files(part=True) + self.files(part=False)
         self._number = max([self._number, *map(number, found)])
         return self.files(part=True)

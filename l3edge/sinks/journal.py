@@ -21,8 +21,10 @@ import errno
 import json
 import math
 import os
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +35,11 @@ from .jsonl import facts
 
 FORMAT = "l3edge journal 1"
 HOP, GAP, EVENT, MISSED = 1, 2, 3, 4  # kinds of records; 0 is what a file system leaves of bytes it never stored
+WIDE = {"embedding": "embeddings", "tags": "tags", "labels": "labels"}  # fields of a hop, and their arrays
+BLOCK = 1 << 20  # bytes of records that are in memory at a time
 LONGEST_HEADER = 1 << 20  # bytes
 MOST_VALUES = 1 << 16  # of an embedding, or of tags
+LONGEST_NAME = 255  # characters, of a tag or label in a header
 LEAST_LABEL = 16  # characters that a label has room for: as many as the longest of a head, and "unknown"
 
 
@@ -98,14 +103,14 @@ def finish(part: Path, target: Path) -> bool:
     """
     if not target.exists():  # else it was finished by a process that was killed before it could remove the part
         try:
-            header, records = _read(part)
+            journal = _Journal(part)
         except ValueError:
             part.rename(part.with_suffix(".broken"))
             raise
-        if len(records):
+        if journal.count:
             _room(part)
             with replacing(target) as made, made.open("wb") as out:
-                np.savez(out, **_arrays(header, records))
+                _save(journal, out)
                 out.flush()
                 os.fsync(out.fileno())
     part.unlink()
@@ -119,68 +124,112 @@ def _room(part: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _read(part: Path) -> tuple[dict[str, Any], NDArray[Any]]:
-    """Header and whole records of a part, which is untrusted; ValueError where it is no journal."""
-    with part.open("rb") as file:
-        line = file.readline(LONGEST_HEADER)
-        size = os.fstat(file.fileno()).st_size
-    if not line.endswith(b"\n"):
-        if size < LONGEST_HEADER:  # killed in the first write
-            return {}, np.zeros(0)
-        raise ValueError("no header")
-    try:
-        header = json.loads(line)
-        values, width = header["embedding_size"], header["label_width"]
-        tags, labels = header["tags"], header["labels"]
-        if header["format"] != FORMAT or not all(type(n) is int and 0 <= n <= MOST_VALUES for n in (values, width)):
-            raise ValueError("another format")
-        for names in (tags, labels):
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError("names that are no texts")
-        for name in ("window", "hop", "sample_rate", "started"):
-            header[name] = math.nan if header[name] is None else float(header[name])
-        for name in ("model", "model_sha256", "source", "l3edge"):
-            header[name] = str(header[name])
-        layout = _layout(values, len(tags), len(labels), max(1, width))
-    except (KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise ValueError("not a header") from error
-    count = (size - len(line)) // layout.itemsize
-    if not count:
-        return header, np.zeros(0, layout)
-    return header, np.memmap(part, layout, "r", len(line), (count,))
+class _Journal:
+    """A part, which is untrusted; ValueError where it is no journal.
+
+    Attributes:
+        header: what is in its first line
+        count: whole records in it
+    """
+
+    def __init__(self, part: Path) -> None:
+        self._part = part
+        with part.open("rb") as file:
+            line = file.readline(LONGEST_HEADER)
+            size = os.fstat(file.fileno()).st_size
+        self.header: dict[str, Any] = {}
+        self.count = 0
+        if not line.endswith(b"\n") and size < LONGEST_HEADER:
+            return  # killed in the first write
+        try:
+            self.header = _checked(json.loads(line))
+        except (KeyError, TypeError, RecursionError, OverflowError) as error:
+            raise ValueError("not a header") from error
+        names = (len(self.header["tags"]), len(self.header["labels"]))
+        self.layout = _layout(self.header["embedding_size"], *names, self.header["label_width"])
+        self._begin = len(line)
+        self.count = (size - len(line)) // self.layout.itemsize
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """All records, some of them at a time."""
+        most = max(1, BLOCK // self.layout.itemsize)
+        with self._part.open("rb") as file:
+            file.seek(self._begin)
+            for begin in range(0, self.count, most):
+                yield np.fromfile(file, self.layout, min(most, self.count - begin))
 
 
-def _arrays(header: dict[str, Any], records: NDArray[Any]) -> dict[str, Any]:
-    hops, gaps, events, missed = (records[records["kind"] == kind] for kind in (HOP, GAP, EVENT, MISSED))
-    width = records.dtype["label"].itemsize // 4
+def _checked(header: Any) -> dict[str, Any]:
+    """A header whose values have the types that they should have; ValueError, KeyError or TypeError where not."""
+    sizes, names = (header["embedding_size"], header["label_width"]), (header["tags"], header["labels"])
+    if header["format"] != FORMAT or not all(type(size) is int and 0 <= size <= MOST_VALUES for size in sizes):
+        raise ValueError("another format")
+    for each in names:
+        if not isinstance(each, list) or len(each) > MOST_VALUES:
+            raise ValueError("no list of names")
+        if not all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in each):
+            raise ValueError("names that are no texts")
+    if type(header["sample_rate"]) is not int or not 0 < header["sample_rate"] < 1 << 32:
+        raise ValueError("no sample rate")
+    numbers = {name: header[name] for name in ("window", "hop", "started")}
+    return {
+        **header,
+        **{name: math.nan if value is None else float(value) for name, value in numbers.items()},
+        **{name: str(header[name]) for name in ("model", "model_sha256", "source", "l3edge")},
+        "label_width": max(1, header["label_width"]),
+    }
+
+
+def _save(journal: _Journal, out: IO[bytes]) -> None:
+    """What `np.savez` would of the arrays, without having them in memory."""
+    narrow = np.zeros(
+        journal.count, [(name, journal.layout[name]) for name in journal.layout.names or () if name not in WIDE]
+    )
+    begin = 0
+    for block in journal.blocks():
+        for name in narrow.dtype.names or ():
+            narrow[name][begin : begin + len(block)] = block[name]
+        begin += len(block)
+    hops = int(np.count_nonzero(narrow["kind"] == HOP))
+    with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
+        for name, array in _arrays(journal.header, narrow).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        for field, name in WIDE.items():
+            width = journal.layout[field].shape[0]
+            if field != "embedding" and not width:
+                continue
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                shape = {"descr": "<f4", "fortran_order": False, "shape": (hops, width)}
+                np.lib.format.write_array_header_1_0(member, shape)
+                for block in journal.blocks():
+                    member.write(block[field][block["kind"] == HOP].tobytes())
+
+
+def _arrays(header: dict[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
+    """All but those of WIDE."""
+    hops, gaps, events, missed = (rows[rows["kind"] == kind] for kind in (HOP, GAP, EVENT, MISSED))
     made = {
-        "embeddings": hops["embedding"],
         "times": hops["time"],
         "levels": hops["level"],
         "changes": hops["change"],
-        "gaps": _table(gaps, time=("time", "<f8"), seconds=("value", "<f8"), lost=("count", "<i8")),
-        "events": _table(
-            events,
-            label=("label", f"<U{width}"),
-            onset=("time", "<f8"),
-            offset=("value", "<f8"),
-            score=("level", "<f4"),
-        ),
-        "missed": _table(missed, time=("time", "<f8"), records=("count", "<i8")),
+        "gaps": _table(gaps, time="time", seconds="value", lost="count"),
+        "events": _table(events, label="label", onset="time", offset="value", score="level"),
+        "missed": _table(missed, time="time", records="count"),
         **{name: header[name] for name in ("model", "model_sha256", "source", "l3edge")},
         **{name: np.float64(header[name]) for name in ("hop", "window", "started")},
         "sample_rate": np.int64(header["sample_rate"]),
     }
     if header["tags"]:
-        made |= {"tags": hops["tags"], "tag_names": np.array(header["tags"])}
+        made["tag_names"] = np.array(header["tags"])
     if header["labels"]:
-        made |= {"labels": hops["labels"], "label_names": np.array(header["labels"]), "label": hops["label"]}
+        made |= {"label_names": np.array(header["labels"]), "label": hops["label"]}
     return made
 
 
-def _table(rows: NDArray[Any], /, **columns: tuple[str, str]) -> NDArray[Any]:
-    """Some fields of rows under names of their own: name=(field, type)."""
-    table = np.zeros(len(rows), [(name, kind) for name, (_, kind) in columns.items()])
-    for name, (field, _) in columns.items():
+def _table(rows: NDArray[Any], /, **columns: str) -> NDArray[Any]:
+    """Some fields of rows under names of their own: name=field."""
+    table = np.zeros(len(rows), [(name, rows.dtype[field]) for name, field in columns.items()])
+    for name, field in columns.items():
         table[name] = rows[field]
     return table

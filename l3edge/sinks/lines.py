@@ -78,7 +78,8 @@ class _Text:
 
 
 class JsonLines:
-    """Records as JSON objects, one a line; floats are the shortest decimals that give the same float32.
+    """Records as JSON objects, one a line; floats are the shortest decimals that give the same float32, and null where
+    they are not finite.
 
     A hop has `time` and `embedding`, with tags `tags` (the strongest), with a head `label` and `labels`; a gap `gap`
     (seconds) and `lost`; an event `event`, `onset`, `offset` (null while it goes on) and `score`.
@@ -93,7 +94,10 @@ class JsonLines:
         if isinstance(record, Event):
             event = {"event": record.label, "onset": record.onset, "offset": record.offset, "score": record.score}
             return json.dumps(event) + "\n"
-        told = f'{{"time": {record.time!r}, "embedding": [{", ".join(map(str, record.embedding))}]'
+        values = ", ".join(map(str, record.embedding))
+        if "n" in values:  # nan, inf: a float model makes such of what is no sound, and JSON has no word for them
+            values = ", ".join(str(value) if np.isfinite(value) else "null" for value in record.embedding)
+        told = f'{{"time": {record.time!r}, "embedding": [{values}]'
         if record.tags is not None:
             told += f', "tags": {_scores(strongest(self._about.tags, record.tags, least=LEAST_SCORE))}'
         if record.labels is not None:

@@ -67,7 +67,7 @@ class Settings:
     password_file: Path | None = None
     send: list[str] = field(default_factory=lambda: list(DEFAULT_KINDS))
     every: float = 1.0  # s, between two messages of labels, and of tags
-    queue: Path | None = None  # where messages wait; None: in memory
+    queue: Path | None = None  # where messages wait; None: in memory, of which they may take queue-mb
     queue_mb: float = 64.0
     queue_messages: int = 100_000
     keepalive: int = 60  # s

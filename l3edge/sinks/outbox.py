@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from .. import lock
 from ..errors import Error, OptionError
-from . import locks
 from .trouble import Trouble
 
 APPLICATION = 0x6C33_6F62  # SQLite's application_id, by which we know our own
@@ -109,7 +109,8 @@ class Outbox:
         now = time.monotonic()
         if self._path and self._database and now >= self._store:
             self._store = now + STORE_SECONDS
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(self._path)) as database:
+            address = f"{self._path.absolute().as_uri()}?mode=rw"  # which makes no file where ours was removed
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(address, uri=True)) as database:
                 database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def tell(self) -> None:
@@ -182,7 +183,7 @@ class Outbox:
         if self._path is None:
             self._database = self._connected(":memory:")
             return
-        self._lock = locks.hold(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT)
+        self._lock = lock.hold(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._database = self._connected(str(self._path))
         except sqlite3.DatabaseError as error:

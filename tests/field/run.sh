@@ -27,19 +27,20 @@ git clone --quiet --bare "$source" "$root/opt/repository"
 printf '[url "file:///opt/repository"]\n\tinsteadOf = https://github.com/l3edge/l3edge\n[safe]\n\tdirectory = *\n' >"$root/etc/gitconfig"
 
 # The microphone: a PulseAudio server that all may use, whose default source is the monitor of a sink that is played to.
+# Its own folder is private; the socket is in another one.
 cat >"$root/etc/asound.conf" <<'ASOUND'
 pcm.!default { type pulse }
 ctl.!default { type pulse }
 pcm.pulse { type pulse }
 ASOUND
-printf 'default-server = unix:/run/pulse-microphone/native\nautospawn = no\n' >"$root/etc/pulse/client.conf"
+printf 'default-server = unix:/run/microphone/native\nautospawn = no\n' >"$root/etc/pulse/client.conf"
 cat >"$root/etc/systemd/system/microphone.service" <<'UNIT'
 [Service]
-RuntimeDirectory=pulse-microphone
+RuntimeDirectory=pulse-microphone microphone
 Environment=HOME=/run/pulse-microphone PULSE_RUNTIME_PATH=/run/pulse-microphone
 ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --disable-shm=yes \
   --load="module-null-sink sink_name=room rate=48000 channels=1" \
-  --load="module-native-protocol-unix socket=/run/pulse-microphone/native auth-anonymous=1"
+  --load="module-native-protocol-unix socket=/run/microphone/native auth-anonymous=1"
 ExecStartPost=/bin/sh -c 'for i in 1 2 3 4 5; do pactl set-default-source room.monitor && exit 0; sleep 1; done; exit 1'
 [Install]
 WantedBy=multi-user.target
