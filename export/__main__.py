@@ -12,7 +12,7 @@ from training.cli import ListHelpFormatter, run
 from training.network import folded
 from training.pretrain import load_run
 
-from . import tags
+from . import head, tags
 from .build import add_options, check_output, check_target, finish, make_deterministic, prepared, recipes_told, tower_of
 from .graph import Network
 from .recipes import DEFAULT, RECIPES
@@ -33,7 +33,7 @@ def export(arguments: argparse.Namespace) -> None:
     trained = load_run(arguments.run)
     spec = trained.spec
     check_target(spec, arguments)
-    head = tags_of(trained, arguments.target)
+    scoring = scoring_of(trained, arguments.target)
     data = Path(arguments.data or trained.data)
     make_deterministic(arguments.seed)
     checked_on, described = parity_audio(spec, data, arguments.audio, trained.excluded)
@@ -57,16 +57,21 @@ def export(arguments: argparse.Namespace) -> None:
             "licence": arguments.licence,
             "data_licence": arguments.data_licence,
         },
-        head,
+        *scoring,
     )
 
 
-def tags_of(trained: Run, target: str) -> tags.Tags | None:
-    """The tags to export with a run: those that were measured at its end, for a file that can hold them."""
-    found = tags.of_run(trained.directory, trained.spec.embedding_size) if trained.clips is None else None
-    if found is not None and target == "edgetpu":
-        print("without the run's tags: a file for the Edge TPU holds the step alone", file=sys.stderr)
-        return None
+def scoring_of(trained: Run, target: str) -> tuple[tags.Tags | None, head.Head | None]:
+    """The tags and the head to export with a run: those that its end has, for a file that can hold them."""
+    if trained.clips is not None:
+        return None, None
+    size = trained.spec.embedding_size
+    found = tags.of_run(trained.directory, size), head.of_run(trained.directory, size)
+    if target == "edgetpu":
+        for what, there in zip(("tags", "head"), found, strict=True):
+            if there is not None:
+                print(f"without the run's {what}: a file for the Edge TPU holds the step alone", file=sys.stderr)
+        return None, None
     return found
 
 
@@ -77,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=ListHelpFormatter,
         description="Turn a training run's audio tower into a streaming .tflite with its front end inside, reload it, "
         "and check it against the float32 tower and against its own whole-window graph. A run that was taught a "
-        "teacher's tags, and says in tags.json which of them are good, has these in the file as well.",
+        "teacher's tags, and says in tags.json which of them are good, has these in the file as well, and one that "
+        "python -m training.head taught labels has its head.",
         epilog=recipes_told(),
     )
     made.add_argument("run", type=Path, metavar="RUN", help="directory written by python -m training.pretrain")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import l3edge
 from l3edge.model_file import ModelFile
 from training import artifacts
 
-from . import ExportError, import_weights, published, verify
-from .build import float_embeddings, tower_of
+from . import ExportError, head, import_weights, published, tags, verify
+from .build import float_embeddings, scoring, tower_of
 from .graph import Network
 from .representative import Signal, parity_audio
-from .tags import Tags, of_run
 
 
 class Reference(NamedTuple):
@@ -24,7 +24,7 @@ class Reference(NamedTuple):
     embed: verify.Embed
     clips: Sequence[Signal]
     described: dict[str, Any]
-    tags: Tags | None = None
+    scoring: Mapping[str, tags.Tags | head.Head] = MappingProxyType({})  # by their signatures, what scores embeddings
 
 
 def reference(file: ModelFile, against: Path, data: Path | None, audio: Sequence[Path]) -> Reference:
@@ -32,7 +32,9 @@ def reference(file: ModelFile, against: Path, data: Path | None, audio: Sequence
     if against.is_dir():
         run = artifacts.load_run(against)
         clips, described = parity_audio(run.spec, data or Path(run.data), audio, run.excluded)
-        return Reference(run.spec, tower_of(run), clips, described, of_run(against, run.spec.embedding_size))
+        size = run.spec.embedding_size
+        scored = scoring(tags.of_run(against, size), head.of_run(against, size))
+        return Reference(run.spec, tower_of(run), clips, described, scored)
     size, kind = file.spec.embedding_size, str(file.metadata["provenance"].get("kind", ""))
     openl3 = kind.removeprefix("openl3-")
     read = published.read(
@@ -56,10 +58,12 @@ def parity_of(
         raise ExportError(f"{against} is {wanted.spec.name}, and {file.path} holds another network: {file.spec.name}")
     model, whole = l3edge.load(file.path), l3edge.load(twin) if twin else None
     measured = verify.measure(model, wanted.embed, wanted.clips, whole)
-    if model.tag_names:
-        if wanted.tags is None or list(wanted.tags.names) != model.tag_names:
-            raise ExportError(f"{file.path} has tags that {against} has not, or not these: export the run again")
-        measured["tags_max_error"] = verify.head_error(model, wanted.tags.scores, wanted.clips)
+    had = {key: names for key, names in (("tags", file.tag_names), ("head", file.head_labels)) if names}
+    for key, names in had.items():
+        if key not in wanted.scoring or list(wanted.scoring[key].names) != names:
+            what = "tags" if key == "tags" else "a head"
+            raise ExportError(f"{file.path} has {what} that {against} has not, or not these: export the run again")
+    measured |= verify.scores_errors(model, {key: wanted.scoring[key] for key in had}, wanted.clips)
     if whole:
         measured |= verify.same_mel(model, whole, wanted.clips)
     return measured, ", ".join(f"{key} {value}" for key, value in wanted.described.items())

@@ -22,6 +22,7 @@ from training.cli import positive_float, positive_int
 
 from . import ExportError, convert, recipes, verify
 from .graph import Network, columns_of, embedding_of
+from .head import Head
 from .representative import Signal, features
 from .tags import Tags
 
@@ -117,18 +118,21 @@ def finish(
     described: dict[str, Any],
     provenance: dict[str, Any],
     tags: Tags | None = None,
+    head: Head | None = None,
 ) -> None:
     """Convert, write, reload, check; the file takes its name only when it passed.
 
     reference: the float32 network that the file must agree with.
     checked_on: the audio of the check, float32 [n] each; described: what the file says of it.
     provenance: where the weights come from, and their licence.
-    tags: the head that names what an embedding sounds like, of a file for the CPU.
+    tags, head: what names what an embedding sounds like, of a file for the CPU.
     """
     recipe, target, hops = arguments.recipe, arguments.target, arguments.hops_per_step
     print(f"converting {network.spec.name}, {recipe}", file=sys.stderr)
     float16 = recipes.RECIPES[recipe].float16
-    flatbuffer = convert.convert(network, hops=[hops] if hops > 1 else (), target=target, float16=float16, tags=tags)
+    flatbuffer = convert.convert(
+        network, hops=[hops] if hops > 1 else (), target=target, float16=float16, tags=tags, head=head
+    )
     metadata: dict[str, Any] = {
         "name": arguments.name or arguments.output.stem,
         "spec": network.spec.to_json(),
@@ -142,8 +146,7 @@ def finish(
             "versions": {name: version(name) for name in ("tensorflow", "tensorflow-model-optimization", "numpy")},
         },
     }
-    if tags is not None:
-        metadata["tags"] = tags.to_json()
+    metadata |= {key: made.to_json() for key, made in scoring(tags, head).items()}
     with model_file.replacing(arguments.output) as path:
         model_file.write(path, flatbuffer, metadata)
         print(f"checking on {len(checked_on)} clip(s) of sound", file=sys.stderr)
@@ -153,8 +156,7 @@ def finish(
             parity = _parity_of_split(network, path, metadata, reference, checked_on)
         else:
             parity = verify.measure(l3edge.load(path), reference, checked_on)
-        if tags is not None:
-            parity["tags_max_error"] = verify.head_error(l3edge.load(path), tags.scores, checked_on)
+        parity |= verify.scores_errors(l3edge.load(path), scoring(tags, head), checked_on)
         metadata["parity"] = {**parity, **described, "tolerance": tolerance._asdict()}
         wrong = verify.failures(parity, tolerance)
         for line in verify.told(parity, tolerance):
@@ -167,6 +169,11 @@ def finish(
         model_file.write(path, flatbuffer, metadata)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {metadata['name']}, {recipe}, {size:,} bytes", file=sys.stderr)
+
+
+def scoring(tags: Tags | None, head: Head | None) -> dict[str, Tags | Head]:
+    """Those of both that there are, by the signature that they are in a file."""
+    return {key: made for key, made in (("tags", tags), ("head", head)) if made is not None}
 
 
 def check_target(spec: l3edge.Spec, arguments: argparse.Namespace) -> None:

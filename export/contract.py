@@ -5,7 +5,8 @@ C2  at the model's rate an embedding depends on the samples of its window alone.
 C3  the step graph equals the independent window graph: the same bits in int8, to 1e-5 of the largest in float32.
 C7  the same bits on every run, thread count and number of streams.
 
-And of a model with tags: scores from 0 to 1 that depend on the embedding, the same bits on every thread count.
+And of a model with tags or a head: scores from 0 to 1 that depend on the embedding, the same bits on every thread
+count.
 """
 
 from __future__ import annotations
@@ -138,13 +139,32 @@ def same_bits(load: Load, audio: Audio, rate: int, hop: float = 0.1) -> None:
 
 def tags_are_scores(load: Load, embeddings: Audio) -> Audio:
     """Of a model with tags, for embeddings float32 [k, d]: finite, from 0 to 1, whatever the threads; the scores."""
-    scores = load(1).tag_scores(embeddings)
-    _hold(scores.shape == (len(embeddings), len(load(1).tag_names)), f"tags: scores of shape {scores.shape}")
-    _hold(bool(np.isfinite(scores).all()), "tags: finite scores")
-    _hold(bool((scores >= 0).all() and (scores <= 1).all()), "tags: scores from 0 to 1")
-    _hold(bool((scores != scores[0]).any()), "tags: other sounds, other scores")
+    return _are_scores(
+        "tags", lambda threads: load(threads).tag_scores(embeddings), (len(embeddings), len(load(1).tag_names))
+    )
+
+
+def labels_are_scores(load: Load, embeddings: Audio) -> Audio:
+    """Of a model with a head: as `tags_are_scores`, and those of an embedding add up to 1."""
+    head = load(1).head
+    if head is None:
+        raise ContractError("head: there is none")
+    scores = _are_scores(
+        "head", lambda threads: load(threads).label_scores(embeddings), (len(embeddings), len(head.labels))
+    )
+    _hold(bool(np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-5), "head: scores that add up to 1")
+    return scores
+
+
+def _are_scores(what: str, score: Callable[[int], Audio], shape: tuple[int, int]) -> Audio:
+    """score: by number of threads, scores [k, n] of this shape."""
+    scores = score(1)
+    _hold(scores.shape == shape, f"{what}: scores of shape {scores.shape}")
+    _hold(bool(np.isfinite(scores).all()), f"{what}: finite scores")
+    _hold(bool((scores >= 0).all() and (scores <= 1).all()), f"{what}: scores from 0 to 1")
+    _hold(bool((scores != scores[0]).any()), f"{what}: other sounds, other scores")
     for threads in (1, *THREADS):
-        _hold(load(threads).tag_scores(embeddings).tobytes() == scores.tobytes(), f"tags: {threads} threads")
+        _hold(score(threads).tobytes() == scores.tobytes(), f"{what}: {threads} threads")
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Graphs to a .tflite flatbuffer: the signatures `stream`, which is the first subgraph, others, `tags` and `window`."""
+"""Graphs to a .tflite flatbuffer: the signatures `stream`, the first subgraph, others, `window`, `tags` and `head`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from training.backend import tf
 
 from . import half
 from .graph import Network, step_function, window_function
+from .head import Head, head_function
 from .tags import Tags, tags_function
 
 
@@ -22,15 +23,16 @@ def convert(
     target: str = "cpu",
     float16: bool = False,
     tags: Tags | None = None,
+    head: Head | None = None,
 ) -> bytes:
-    """The flatbuffer of a network: float32 if it has no ranges, else int8 in all but the front end and the tags.
+    """The flatbuffer of a network: float32 if it has no ranges, else int8 in all but the front end, tags and head.
 
     Int8 models take and give their states and outputs as int8; a waveform is float32 in all.
 
     hops: lengths of further steps, each a signature `stream_{hops}`.
     target: "cpu", or "edgetpu" for the step alone, log-mel in: its compiler takes one subgraph.
     float16: keep the weights of a float32 network as float16.
-    tags: a head on the embedding, float32 always: the signature `tags`, of a file for the CPU.
+    tags, head: what scores an embedding, float32 always: the signatures `tags` and `head`, of a file for the CPU.
     """
     made = tf.Module()
     functions = {}
@@ -43,6 +45,8 @@ def convert(
         functions["window"] = window_function(network)
         if tags is not None:
             functions["tags"] = tags_function(tags)
+        if head is not None:
+            functions["head"] = head_function(head)
     for name, function in functions.items():
         setattr(made, name, function)
     with tempfile.TemporaryDirectory() as folder:

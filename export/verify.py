@@ -3,12 +3,12 @@
 Every check runs on the file as a user has it, through the SDK. What they are:
 
 file         size, digests over flatbuffer and metadata, format, spec and tensors (`l3edge.model_file.read`)
-structure    in an int8 network nothing but the front end, and the head that tags, runs in float, operator by operator;
-             weights are constants
+structure    in an int8 network nothing but the front end, and what tags and labels, runs in float, operator by
+             operator; weights are constants
 C1, C2, C3, C7   the contract (`export.contract`), on each engine that is installed, with 1 to 4 threads
 ears         different sounds have different embeddings
-tags         where a file has such, their scores: from 0 to 1, the same bits with 1 to 4 threads, and to 1e-6 the same
-             on each engine
+tags, head   where a file has such, their scores: from 0 to 1, the same bits with 1 to 4 threads, and to 1e-6 the same
+             on each engine; those of a head add up to 1
 engines      between engines no more than the recipe's tolerance; how much it is, is told
 parity       against the float32 network of a run, or of published weights, within the recipe's tolerance
 stored       the figures that export stored in the file are those measured again
@@ -23,21 +23,29 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 import l3edge
 from l3edge import engine, flatbuffer, model_file
-from l3edge.tensors import step_hops
+from l3edge.tensors import SCORING, step_hops
 
 from . import contract
 
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Clips = Sequence[NDArray[np.float32]]
+
+
+class Scorer(Protocol):
+    """Tags or a head, as they were trained."""
+
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Float32 [k, d] -> [k, n], 0 to 1, in float64."""
+        ...
 
 
 class Tolerance(NamedTuple):
@@ -64,8 +72,9 @@ LEAST_TOLERANCE = 0.25  # of values, relative to the largest, between engines, f
 # heard by every layer. Relative to the largest value; what it came to is stored in the file.
 TWO_FRONT_ENDS = 0.1
 
-TAGS_ERROR = 1e-5  # of a score from 0 to 1, against the head that was trained, in float64
-TAGS_STEP = 1e-6  # of a score from 0 to 1, between engines: both compute in float32
+SCORES_ERROR = 1e-5  # of a score from 0 to 1, against what was trained, in float64
+SCORES_STEP = 1e-6  # of a score from 0 to 1, between engines: both compute in float32
+SCORES = {"tags": "a tag's score", "head": "a label's score"}
 
 # The norm, relative to the clips' largest, below which a direction says nothing (digital silence).
 NEAR_ZERO = 1e-3
@@ -172,13 +181,28 @@ def _plain(model: l3edge.Model) -> engine.Bare:
     return engine.Bare(interpreter, "stream", model.metadata["signatures"])
 
 
-def head_error(model: l3edge.Model, head: Embed, clips: Clips) -> float:
-    """The largest error of a tag's score in a file, over all embeddings of some clips at its rate.
+def scores_errors(model: l3edge.Model, wanted: Mapping[str, Scorer], clips: Clips) -> dict[str, float]:
+    """The largest error of a score in a file, over all embeddings of some clips at its rate: {"tags_max_error": ...}.
 
-    head: the head that was trained, embeddings float32 [k, d] -> scores [k, n].
+    wanted: what was trained, by its signature.
     """
+    if not wanted:
+        return {}
     embeddings = np.concatenate([embed(model, clip) for clip in clips])
-    return float(np.abs(model.tag_scores(embeddings) - head(embeddings)).max())
+    return {
+        f"{key}_max_error": float(np.abs(_scored(model, key, embeddings) - made.scores(embeddings)).max())
+        for key, made in wanted.items()
+    }
+
+
+def _scored(model: l3edge.Model, key: str, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores [k, n] by one of a file's signatures that score."""
+    return model.tag_scores(embeddings) if key == "tags" else model.label_scores(embeddings)
+
+
+def _scoring(file: model_file.ModelFile) -> list[str]:
+    """The signatures that score, of those that a file has."""
+    return [key for key in SCORING if key in file.signatures]
 
 
 def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
@@ -202,9 +226,9 @@ def failures(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
     if "same_mel_values" in parity:
         differing = parity["same_mel_values_differing"]
         checks.append(("number of values that differ from the CPU's for the same mel", differing, not differing, 0))
-    if "tags_max_error" in parity:
-        error = parity["tags_max_error"]
-        checks.append(("largest error of a tag's score", error, error <= TAGS_ERROR, TAGS_ERROR))
+    for key, score in SCORES.items():
+        if (error := parity.get(f"{key}_max_error")) is not None:
+            checks.append((f"largest error of {score}", error, error <= SCORES_ERROR, SCORES_ERROR))
     return [f"{name} is {value:g}, the limit is {limit:g}" for name, value, good, limit in checks if not good]
 
 
@@ -227,8 +251,9 @@ def told(parity: dict[str, Any], tolerance: Tolerance) -> list[str]:
         lines.append(
             f"with its own front end: {parity['embeddings_differing']} of {parity['windows']} embeddings differ"
         )
-    if "tags_max_error" in parity:
-        lines.append(f"scores of tags: largest error {parity['tags_max_error']:.2g} (at most {TAGS_ERROR:g})")
+    for key in SCORES:
+        if (error := parity.get(f"{key}_max_error")) is not None:
+            lines.append(f"scores of {key}: largest error {error:.2g} (at most {SCORES_ERROR:g})")
     return lines
 
 
@@ -244,12 +269,12 @@ def floats(graph: flatbuffer.Model) -> list[str]:
     """Operators of an int8 network that run in float: all that are float and do not lead to the quantised input.
 
     Empty for an int8 network. Front end: what only the float waveform feeds, up to the QUANTIZE in front of the first
-    convolution. A float operator after an int8 one, or one that mixes the two, is named. The graph of the tags, which
-    takes a finished embedding, is float by right.
+    convolution. A float operator after an int8 one, or one that mixes the two, is named. The graphs of tags and head,
+    which take a finished embedding, are float by right.
     """
     found = []
-    tags = [signature.subgraph for key, signature in graph.signatures.items() if key == "tags"]
-    for subgraph in (subgraph for i, subgraph in enumerate(graph.subgraphs) if i not in tags):
+    scoring = [signature.subgraph for key, signature in graph.signatures.items() if key in SCORING]
+    for subgraph in (subgraph for i, subgraph in enumerate(graph.subgraphs) if i not in scoring):
         after_int8: set[int] = {i for i in subgraph.inputs if subgraph.tensors[i].dtype == "int8"}
         for number, operator in enumerate(subgraph.operators):
             inputs = [i for i in operator.inputs if i >= 0]
@@ -292,13 +317,13 @@ def structure(file: model_file.ModelFile) -> Check:
     if strangers:
         return Check("structure", False, f"{counted}; custom operators {strangers}, which no engine here has")
     recipe = file.metadata["recipe"]
-    tables = [table for key, table in file.signatures.items() if key != "tags"]
+    tables = [table for key, table in file.signatures.items() if key not in SCORING]
     made = {row["dtype"] for table in tables for row in table["outputs"]}
     if ("int8" in made) != recipe.startswith("int8"):
         return Check("structure", False, f"{counted}; the recipe is {recipe!r}, and outputs are {', '.join(made)}")
     wrong = computed_weights(file.graph)
     wrong += floats(file.graph) if "int8" in made else []
-    front = "the front end and the tags" if file.tag_names else "the front end"
+    front = " and ".join(f"the {part}" for part in ("front end", *_scoring(file)))
     good = f"nothing runs in float but {front}" if "int8" in made else "a float network"
     return Check("structure", not wrong, f"{counted}; {'; '.join(wrong[:3]) or good}")
 
@@ -355,9 +380,9 @@ def contract_checks(path: Path, engine_name: str, clip: NDArray[np.float32]) -> 
         contract.tells_apart(model)
         return "silence, two tones and noise have different embeddings"
 
-    def tags() -> str:
-        contract.tags_are_scores(load, embed(model, clip))
-        return f"scores of {len(model.tag_names)} tags are from 0 to 1, and the same with 1 to 4 threads"
+    def scores(check: Callable[[contract.Load, NDArray[np.float32]], NDArray[np.float32]], what: str) -> str:
+        count = check(load, embed(model, clip)).shape[1]
+        return f"scores of {count} {what} are from 0 to 1, and the same with 1 to 4 threads"
 
     label = f"{model.engine.name} {model.engine.version}"
     yield _held(f"C1 on {label}", streamed)
@@ -371,7 +396,9 @@ def contract_checks(path: Path, engine_name: str, clip: NDArray[np.float32]) -> 
     yield _held(f"C7 on {label}", threads)
     yield _held(f"ears on {label}", apart)
     if model.tag_names:
-        yield _held(f"tags on {label}", tags)
+        yield _held(f"tags on {label}", lambda: scores(contract.tags_are_scores, "tags"))
+    if model.head is not None:
+        yield _held(f"head on {label}", lambda: scores(contract.labels_are_scores, "labels"))
 
 
 def engines_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
@@ -386,13 +413,13 @@ def engines_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -
     return Check("engines", error <= limit * largest, told)
 
 
-def tags_agree(path: Path, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
-    """How far the engines' scores are from each other, for the same embeddings."""
+def scores_agree(path: Path, key: str, names: Sequence[str], clip: NDArray[np.float32]) -> Check:
+    """How far the engines' scores by one of a file's signatures are from each other, for the same embeddings."""
     models = [l3edge.load(path, engine=name) for name in names]
     embeddings = embed(models[0], clip)
-    first, second = (model.tag_scores(embeddings) for model in models)
+    first, second = (_scored(model, key, embeddings) for model in models)
     error = float(np.abs(first - second).max())
-    return Check("tags", error <= TAGS_STEP, f"{first.size} scores differ between engines by {error:.1g} at most")
+    return Check(key, error <= SCORES_STEP, f"{first.size} scores differ between engines by {error:.1g} at most")
 
 
 # What a file that is not what it claims to be may raise when it runs; an engine tells of its own in the last two.
@@ -430,7 +457,7 @@ def verify(
     if len(usable) > 1:
         try:
             checks.append(engines_agree(path, usable, clip))
-            checks += [tags_agree(path, usable, clip)] if file.tag_names else []
+            checks += [scores_agree(path, key, usable, clip) for key in _scoring(file)]
         except _CHECKED as error:
             checks.append(Check("engines", False, f"not comparable: {error}"))
     if against is None:

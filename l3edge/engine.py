@@ -241,10 +241,10 @@ class Network:
             embedding: Array = self._call("window")([samples], ["samples"], ["embedding"])[0][0]
             return embedding
 
-    def scores(self, embedding: NDArray[np.float32]) -> Array:
-        """Of a file with tags, their scores: float32 [embedding_size] in, [n] out, 0 to 1."""
+    def scores(self, embedding: NDArray[np.float32], key: str = "tags") -> Array:
+        """Of a signature of `tensors.SCORING` that the file has: float32 [embedding_size] in, [n] out, 0 to 1."""
         with self._lock:
-            made = self._call("tags")([embedding[None]], ["embedding"], ["scores"])[0][0]
+            made = self._call(key)([embedding[None]], ["embedding"], ["scores"])[0][0]
         scores: Array = np.clip(np.nan_to_num(made), 0.0, 1.0)  # whatever the graph of an untrusted file may give
         return scores
 

@@ -1,29 +1,88 @@
-"""Heads: what a few clips taught, for one model.
+"""Heads: what names what an embedding sounds like.
 
-A head names what an embedding sounds like. Embeddings are brought to unit length and standardised; each label then has
-a linear function of them, and a softmax over these, divided by a fitted temperature, gives scores that mean what they
-say (Guo et al. 2017, "On Calibration of Modern Neural Networks"). How far an embedding is from the nearest label's mean
-tells what is none of them: "unknown".
+`Labeller` is what all of them do. There are two kinds:
 
-`l3edge.head_file` reads and writes them, `l3edge.learning` makes them.
+Head          what a few clips taught, for one model. Embeddings are brought to unit length and standardised; each label
+              then has a linear function of them, and a softmax over these, divided by a fitted temperature, gives
+              scores that mean what they say (Guo et al. 2017, "On Calibration of Modern Neural Networks"). How far an
+              embedding is from the nearest label's mean tells what is none of them: "unknown". `l3edge.head_file` reads
+              and writes them, `l3edge.learning` makes them.
+TrainedHead   a network that a model file holds, in its signature `head`: `python -m training.head` makes it, and
+              `python -m export` takes it along. A sound of which no label has a score of `LEAST_SURE` is "unknown".
+
+A file names its head's labels in its `l3edge.json`, under `head`, in the order of the scores:
+
+    labels    list of str, for people; unique
+    source    str, what it was trained on
+    figures   a table for each label, what was measured on clips that it was not trained on, such as {"clips": 24}
+    overall   a table, the same of all labels together
 """
 
 from __future__ import annotations
 
+import abc
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .tags import checked_embeddings
+from .errors import ModelFileError
+from .tags import are_figures, checked_embeddings, named
 
 KINDS = ("nearest-mean", "logistic")
 UNKNOWN = "unknown"  # what is decided of a sound that is none of the labels
 BACKGROUND = (UNKNOWN, "background")  # labels of sounds that are to be called so
+LEAST_SURE = 0.5  # score of a label that a trained head decides for
 
 Floats = NDArray[np.float64]
+Single = NDArray[np.float32]
+
+
+class Labeller(abc.ABC):
+    """What names what an embedding sounds like: of embeddings the scores of its labels, and a decision."""
+
+    labels: tuple[str, ...]  # [m]
+
+    @property
+    @abc.abstractmethod
+    def embedding_size(self) -> int:
+        """Values of an embedding."""
+
+    def scores(self, embeddings: Any) -> NDArray[np.float32]:
+        """How sure the head is of each label: 0 to 1, in the order of `labels`, adding up to 1.
+
+        embeddings: [d] or [k, d]. Returns float32 [m] or [k, m]; the same bits for an embedding alone or among others.
+        Raises OptionError for another shape.
+        """
+        values = checked_embeddings(embeddings, self.embedding_size)
+        rows = [self._scores(row) for row in values.reshape(-1, self.embedding_size)]
+        return np.array(rows, np.float32).reshape(*values.shape[:-1], len(self.labels))
+
+    def decide(self, embeddings: Any) -> Any:
+        """The label of the highest score, or "unknown" where that is a background or the embedding is like none.
+
+        embeddings: [d] or [k, d]. Returns a str, or a list of k.
+        """
+        values = checked_embeddings(embeddings, self.embedding_size)
+        decided = [self._decide(row) for row in values.reshape(-1, self.embedding_size)]
+        return decided[0] if values.ndim == 1 else decided
+
+    # One embedding at a time: a matrix product may add in another order for another number of rows.
+    @abc.abstractmethod
+    def _scores(self, embedding: NDArray[np.float32]) -> NDArray[Any]:
+        """Scores [m] of one embedding [d]."""
+
+    @abc.abstractmethod
+    def _like_none(self, embedding: NDArray[np.float32], scores: NDArray[Any]) -> bool:
+        """Whether one embedding [d] with these scores [m] is like none of the labels."""
+
+    def _decide(self, embedding: NDArray[np.float32]) -> str:
+        scores = self._scores(embedding)
+        label = self.labels[int(np.argmax(scores))]
+        return UNKNOWN if label in BACKGROUND or self._like_none(embedding, scores) else label
 
 
 class Candidate(NamedTuple):
@@ -48,8 +107,8 @@ class Validation(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """A head, ready to label; fields as in its file, see `l3edge.head_file`."""
+class Head(Labeller):
+    """A head that a few clips taught, ready to label; fields as in its file, see `l3edge.head_file`."""
 
     model: str
     model_sha256: str
@@ -71,25 +130,6 @@ class Head:
         """Values of an embedding."""
         return len(self.mean)
 
-    def scores(self, embeddings: Any) -> NDArray[np.float32]:
-        """How sure the head is of each label: 0 to 1, in the order of `labels`, adding up to 1.
-
-        embeddings: [d] or [k, d]. Returns float32 [m] or [k, m]; the same bits for an embedding alone or among others.
-        Raises OptionError for another shape.
-        """
-        values = checked_embeddings(embeddings, self.embedding_size)
-        rows = [self._scores(row) for row in values.reshape(-1, self.embedding_size)]
-        return np.array(rows, np.float32).reshape(*values.shape[:-1], len(self.labels))
-
-    def decide(self, embeddings: Any) -> Any:
-        """The label of the highest score, or "unknown" where that is a background or the embedding is like none.
-
-        embeddings: [d] or [k, d]. Returns a str, or a list of k.
-        """
-        values = checked_embeddings(embeddings, self.embedding_size)
-        decided = [self._decide(row) for row in values.reshape(-1, self.embedding_size)]
-        return decided[0] if values.ndim == 1 else decided
-
     def novelty(self, embedding: NDArray[Any]) -> float:
         """Distance of one embedding [d] from the nearest label's mean, root mean square over the values.
 
@@ -104,18 +144,43 @@ class Head:
         made: Floats = (unit(embedding) - self.mean) / self.scale
         return made
 
-    # One embedding at a time: a matrix product may add in another order for another number of rows.
     def _scores(self, embedding: NDArray[Any]) -> Floats:
         weights, bias = self._linear
         return softmax((weights @ self._standardised(embedding) + bias) / self.temperature)
 
-    def _decide(self, embedding: NDArray[Any]) -> str:
-        label = self.labels[int(np.argmax(self._scores(embedding)))]
-        return UNKNOWN if label in BACKGROUND or self.novelty(embedding) > self.threshold else label
+    def _like_none(self, embedding: NDArray[Any], scores: NDArray[Any]) -> bool:
+        return self.novelty(embedding) > self.threshold
 
     @functools.cached_property
     def _linear(self) -> tuple[Floats, Floats]:
         return (self.weights, self.bias) if self.weights is not None and self.bias is not None else nearest(self.means)
+
+
+class TrainedHead(Labeller):
+    """The head that a model file holds; "unknown" is what has no score of `LEAST_SURE`."""
+
+    def __init__(self, labels: Sequence[str], embedding_size: int, score: Callable[[Single], Single]) -> None:
+        """score: what the file makes of one embedding [embedding_size], scores [m]."""
+        self.labels, self._size, self._score = tuple(labels), embedding_size, score
+
+    @property
+    def embedding_size(self) -> int:
+        """Values of an embedding."""
+        return self._size
+
+    def _scores(self, embedding: Single) -> Single:
+        return self._score(embedding)
+
+    def _like_none(self, embedding: Single, scores: Single) -> bool:
+        return not np.isfinite(embedding).all() or bool(scores.max() < LEAST_SURE)
+
+
+def labels_in(head: object) -> list[str]:
+    """The labels in what an untrusted file says of its head, none where it is None; ModelFileError if that is wrong."""
+    labels = named(head, "head", "labels", "figures")
+    if isinstance(head, dict) and not are_figures(head.get("overall")):
+        raise ModelFileError("head.overall must be a table of numbers")
+    return labels
 
 
 def unit(values: NDArray[Any]) -> Floats:

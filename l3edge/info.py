@@ -31,6 +31,7 @@ def describe(file: ModelFile) -> dict[str, Any]:
         "signatures": file.signatures,
         "labels": file.labels,
         "tags": file.tags,
+        "head": file.head,
         "spec": metadata["spec"],
         "parity": metadata["parity"],
         "provenance": metadata["provenance"],
@@ -53,7 +54,7 @@ UNITS = {
 
 def print_facts(facts: dict[str, Any]) -> None:
     """The same on standard output, for people: tensors and layers a line each."""
-    rest = {key: value for key, value in facts.items() if key not in ("signatures", "spec", "tags")}
+    rest = {key: value for key, value in facts.items() if key not in ("signatures", "spec", "tags", "head")}
     spec = Spec.from_json(facts["spec"])
     for name, value in _flat(rest):
         print(f"{name:28} {value}")
@@ -81,15 +82,17 @@ def print_facts(facts: dict[str, Any]) -> None:
                 print(line.rstrip())
 
     if facts["tags"]:
-        _print_tags(facts["tags"])
+        _print_named("tags from", facts["tags"], "names", "agreement")
+    if facts["head"]:
+        _print_named("head trained on", facts["head"], "labels", "figures")
 
 
-def _print_tags(tags: dict[str, Any]) -> None:
-    """The tags a line each, in the order of their scores, with what was measured of them."""
-    print(f"\ntags from {_printable(tags['source'])}")
-    for name, value in _flat({key: tags[key] for key in sorted(set(tags) - {"names", "agreement", "source"})}):
+def _print_named(what: str, said: dict[str, Any], names: str, figures_of: str) -> None:
+    """What has a score a line each, in the order of the scores, with what was measured of it."""
+    print(f"\n{what} {_printable(said['source'])}")
+    for name, value in _flat({key: said[key] for key in sorted(set(said) - {names, figures_of, "source"})}):
         print(f"  {name:26} {value}")
-    for name, figures in zip(tags["names"], tags["agreement"], strict=True):
+    for name, figures in zip(said[names], said[figures_of], strict=True):
         told = ", ".join(f"{figure.replace('_', ' ')} {_shown(value)}" for figure, value in sorted(figures.items()))
         print(f"  {name:34} {told}".rstrip())
 

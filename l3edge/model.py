@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from . import model_file
 from .engine import Engine, Network
 from .errors import HeadError, OptionError, UnknownModelError
+from .heads import Head, Labeller, TrainedHead
 from .spec import Spec
 from .stream import Result, Stream
 from .tags import Tag, checked_embeddings, strongest
 
 if TYPE_CHECKING:
-    from .heads import Head
     from .microphone import Microphone
 
 # Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
@@ -69,11 +70,11 @@ def find(model: str | os.PathLike[str] | None = None) -> Path:
 class Model:
     """An embedding model, loaded. May be shared by threads.
 
-    Attributes: spec (its numbers), name, path, metadata (what its file says of itself), head (None, or what
-    `with_head` gave it).
+    Attributes: spec (its numbers), name, path, metadata (what its file says of itself), head (that of its file, or what
+    `with_head` gave it; None where there is none).
     """
 
-    head: Head | None = None
+    head: Labeller | None = None
 
     def __init__(
         self,
@@ -85,6 +86,9 @@ class Model:
     ) -> None:
         self._file = file
         self.network = Network(file, engine, threads, delegate, delegate_options)
+        if file.head_labels:
+            score = functools.partial(self.network.scores, key="head")
+            self.head = TrainedHead(file.head_labels, file.spec.embedding_size, score)
 
     @property
     def spec(self) -> Spec:
@@ -181,12 +185,12 @@ class Model:
 
     def with_head(self, head: Head | str | os.PathLike[str]) -> Model:
         """This model with a head, which names what it hears: `label`, `label_scores`. Shares everything that is loaded.
+        It takes the place of a head that the model has.
 
         head: a path, of a file that `l3edge learn` wrote, or what `l3edge.head_file.read` made of one.
         Raises HeadError where the file is no head, or the head is of another model.
         """
         from . import head_file
-        from .heads import Head
 
         where = "the head" if isinstance(head, Head) else os.fspath(head)
         head = head if isinstance(head, Head) else head_file.read(head)
@@ -224,7 +228,7 @@ class Model:
             raise OptionError(f"a label is of one embedding, got {len(scores)}: take them one by one")
         return head.decide(embedding), float(scores.max())
 
-    def _need_head(self) -> Head:
+    def _need_head(self) -> Labeller:
         if self.head is None:
             raise OptionError(
                 f"model {self.name} has no head to label with: `l3edge learn` makes one, model.with_head(PATH) takes it"

@@ -15,6 +15,7 @@ A `.tflite` flatbuffer with a zip archive appended, which interpreters ignore an
     numbers       what a program needs that streams without this package, derived from the spec, see `numbers`
     labels        list of str, where the values of an embedding have names
     tags          names of the scores that signature `tags` gives to an embedding, where there are such: `l3edge.tags`
+    head          labels of the scores that signature `head` gives, where there are such: `l3edge.heads`
     parity        what export measured when it checked the file
     provenance    where the weights come from: run, commit, data, licences
 
@@ -40,6 +41,7 @@ from typing import Any
 
 from . import flatbuffer as tflite
 from .errors import ModelFileError
+from .heads import labels_in
 from .spec import Spec
 from .tags import names_in
 from .tensors import Signatures, check_tensors, signatures
@@ -110,6 +112,16 @@ class ModelFile:
         """Names of its tags, in the order of their scores; empty where it has none."""
         return list(self.tags.get("names", []))
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the file says of its head, see `l3edge.heads`; empty where it has none."""
+        return dict(self.metadata.get("head") or {})
+
+    @property
+    def head_labels(self) -> list[str]:
+        """Labels of its head, in the order of their scores; empty where it has none."""
+        return list(self.head.get("labels", []))
+
 
 def read(path: str | os.PathLike[str]) -> ModelFile:
     """Read and check a model file; ModelFileError says what is wrong with it."""
@@ -146,10 +158,10 @@ def _checked(path: Path, data: bytes) -> ModelFile:
         raise ModelFileError(
             f"its tensors contradict its {MEMBER}: signature(s) {str(sorted(wrong))[1:200].rstrip(']')}"
         )
-    tags = names_in(metadata.get("tags"))
-    if tags and metadata["target"] != "cpu":
-        raise ModelFileError(f"tags in a file for the {metadata['target']}, which holds the step alone")
-    check_tensors(found, spec, metadata["target"], len(tags))
+    scores = {"tags": len(names_in(metadata.get("tags"))), "head": len(labels_in(metadata.get("head")))}
+    if metadata["target"] != "cpu" and (having := [key for key, count in scores.items() if count]):
+        raise ModelFileError(f"{having[0]} in a file for the {metadata['target']}, which holds the step alone")
+    check_tensors(found, spec, metadata["target"], scores)
     labels = metadata.get("labels", [])
     if len(labels) not in (0, spec.embedding_size):
         raise ModelFileError(f"{len(labels)} labels for the {spec.embedding_size} values of an embedding")

@@ -29,22 +29,32 @@ Tag = tuple[str, float]  # name, score
 
 def names_in(tags: object) -> list[str]:
     """The names in what an untrusted file says of its tags, None where it has none; ModelFileError if that is wrong."""
-    if tags is None:
+    return named(tags, "tags", "names", "agreement")
+
+
+def named(said: object, what: str, names_key: str, figures_key: str) -> list[str]:
+    """The names of scores in an untrusted object that has names, a source, and a table of figures for each name.
+
+    None has no names; ModelFileError, which calls the object `what`, where it is another.
+    """
+    if said is None:
         return []
-    if not isinstance(tags, dict):
-        raise ModelFileError("tags must be a JSON object")
-    names: Any = tags.get("names")
-    agreement = tags.get("agreement")
+    if not isinstance(said, dict):
+        raise ModelFileError(f"{what} must be a JSON object")
+    names: Any = said.get(names_key)
+    figures = said.get(figures_key)
     if not are_names(names):
         raise ModelFileError(
-            f"tags.names must be 1 to {MOST_TAGS} strings, each of 1 to {LONGEST_NAME} printable characters"
+            f"{what}.{names_key} must be 1 to {MOST_TAGS} strings, each of 1 to {LONGEST_NAME} printable characters"
         )
     if len(set(names)) < len(names):
-        raise ModelFileError("tags.names has a name twice")
-    if not isinstance(tags.get("source"), str):
-        raise ModelFileError("tags.source must be a string")
-    if not isinstance(agreement, list) or len(agreement) != len(names) or not all(map(_are_figures, agreement)):
-        raise ModelFileError(f"tags.agreement must be a table of numbers for each of its {len(names)} names")
+        raise ModelFileError(f"{what}.{names_key} has a name twice")
+    if not isinstance(said.get("source"), str):
+        raise ModelFileError(f"{what}.source must be a string")
+    if not isinstance(figures, list) or len(figures) != len(names) or not all(map(are_figures, figures)):
+        raise ModelFileError(
+            f"{what}.{figures_key} must be a table of numbers for each of its {len(names)} {names_key}"
+        )
     return list(names)
 
 
@@ -57,7 +67,8 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()
 
 
-def _are_figures(figures: object) -> bool:
+def are_figures(figures: object) -> bool:
+    """Whether that is a table of a few numbers with names that can be shown."""
     return (
         isinstance(figures, dict)
         and len(figures) <= MOST_FIGURES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from . import flatbuffer as tflite
@@ -11,6 +12,7 @@ from .spec import Spec
 
 Signatures = dict[str, dict[str, list[dict[str, Any]]]]
 
+SCORING = ("tags", "head")  # signatures that score an embedding, in float32 whatever the network is computed in
 ROLES = ("samples", "log_mel", "columns", "embedding", "scores")  # of the tensors that are called so
 
 
@@ -79,17 +81,18 @@ def step_hops(key: str) -> int | None:
     return int(count) if count else 1
 
 
-def check_tensors(found: Signatures, spec: Spec, target: str, tags: int = 0) -> None:
-    """The tensors are those of the spec and of so many tags, and fit each other."""
+def check_tensors(found: Signatures, spec: Spec, target: str, scores: Mapping[str, int] | None = None) -> None:
+    """The tensors are those of the spec, and fit each other; scores: how many each signature of `SCORING` gives."""
+    scores = scores or {}
     wanted = {"stream"} if target == "edgetpu" else {"window", *(["stream"] if spec.streaming else [])}
-    wanted |= {"tags"} if tags else set()
+    wanted |= {key for key in SCORING if scores.get(key)}
     extra = {key for key in found if (step_hops(key) or 0) > 1 and spec.streaming and target == "cpu"}
     if set(found) != wanted | extra:
         raise ModelFileError(f"has signatures {sorted(found)}, expected {sorted(wanted)}")
     results = set()
     for key, table in found.items():
         hops = step_hops(key)
-        expected = _scoring(spec, tags) if key == "tags" else _expected(spec, hops, target)
+        expected = _scoring(spec, scores[key]) if key in SCORING else _expected(spec, hops, target)
         for side in ("inputs", "outputs"):
             shapes = {row["name"]: tuple(row["shape"]) for row in table[side]}
             if shapes != expected[side]:
@@ -101,10 +104,10 @@ def check_tensors(found: Signatures, spec: Spec, target: str, tags: int = 0) -> 
         for row in table["inputs"] + table["outputs"]:
             scaled = row["dtype"] == "int8" and row["scale"] is not None and 0 < row["scale"] < math.inf
             plain = row["dtype"] == "float32" and row["scale"] is None
-            if not (scaled or plain) or ((row["role"] == "samples" or key == "tags") and not plain):
+            if not (scaled or plain) or ((row["role"] == "samples" or key in SCORING) and not plain):
                 raise ModelFileError(
                     f"{row['name']} of {key!r} is {row['dtype']} with scale {row['scale']}, expected float32 without "
-                    "or (not samples, and not of tags) int8 with"
+                    "or (not samples, and not of a signature that scores) int8 with"
                 )
             if row["scale"] is not None and not -128 <= row["zero_point"] <= 127:
                 raise ModelFileError(f"{row['name']} of {key!r} has zero point {row['zero_point']}, which is no int8")
@@ -121,8 +124,8 @@ def _format(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["dtype"], repr(row["scale"]), repr(row["zero_point"])
 
 
-def _scoring(spec: Spec, tags: int) -> dict[str, dict[str, tuple[int, ...]]]:
-    return {"inputs": {"embedding": (1, spec.embedding_size)}, "outputs": {"scores": (1, tags)}}
+def _scoring(spec: Spec, scores: int) -> dict[str, dict[str, tuple[int, ...]]]:
+    return {"inputs": {"embedding": (1, spec.embedding_size)}, "outputs": {"scores": (1, scores)}}
 
 
 def _expected(spec: Spec, hops: int | None, target: str) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -25,6 +25,7 @@ settings.load_profile("untraced")
 DATA = Path(__file__).parent / "data"
 STUBS = [DATA / f"stub-{kind}.tflite" for kind in ("int8", "float32", "edgetpu", "window")]
 TAGGED = DATA / "stub-tags.tflite"
+HEADED = DATA / "stub-head.tflite"
 
 
 def _usable_engines() -> list[str]:

@@ -114,13 +114,23 @@ def test_only_some_folds(tmp_path: Path) -> None:
         ((1, 2, 4), "{fold}-{n}-A.wav", "4-0-A.wav, 6 in all.*holds them out"),
         ((1, 5), "{fold}-{n}-A-40.wav", "folds 4 and 5.*--folds 1 2 3 4 5"),
         ((1,), "{fold}-{n}.wav", "two folds and two classes"),
-        ((1, 2), "take-{fold}-{n}.wav", "must begin with the number of its fold"),
         ((), "", "holds no <class>/<fold>"),
     ],
 )
 def test_refusals(tmp_path: Path, folds: tuple[int, ...], name: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         datasets.read(class_folders(tmp_path, folds, name))
+
+
+def test_class_folders_without_folds(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path, (1, 2), "take-{fold}-{n}.wav")
+    found = datasets.read(folder)
+    assert [clip.name for clip in found[:2]] == ["cat/take-1-0.wav", "cat/take-1-1.wav"]
+    assert {(clip.label, clip.fold) for clip in found} == {(label, fold) for label in LABELS for fold in (1, 2, 3, 4)}
+    assert found == datasets.read(folder)
+    sound(folder / "dog" / "1-0.wav")
+    with pytest.raises(TrainingError, match=r"take-.*must begin with the number of its fold and a hyphen, as others"):
+        datasets.read(folder)
 
 
 def test_held_out_folds_must_be_named(tmp_path: Path) -> None:

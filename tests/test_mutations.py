@@ -19,7 +19,7 @@ import l3edge
 from l3edge import engine, model_file
 
 from . import mutations
-from .conftest import STUBS, TAGGED
+from .conftest import HEADED, STUBS, TAGGED
 
 ROOT = Path(__file__).parent.parent
 INT8 = STUBS[0]
@@ -56,7 +56,7 @@ def test_ten_thousand_mutants() -> None:
     assert counts["edit_flatbuffer_and_digests"]["whole"] > 50
 
 
-@pytest.mark.parametrize("path", [*STUBS[1:], TAGGED, BUILT_IN], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*STUBS[1:], TAGGED, HEADED, BUILT_IN], ids=lambda path: path.stem)
 def test_mutants_of_the_other_files(path: Path) -> None:
     total([start(path, 400, 3)], 400)
 

@@ -160,10 +160,11 @@ def test_a_run_is_exported_with_its_tags(tagged: Path, tmp_path: Path, capsys: p
 
 def test_the_edge_tpus_file_and_snapshots_have_no_tags(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = command.load_run(tagged)
-    assert command.tags_of(trained, "cpu") is not None
-    assert command.tags_of(trained, "edgetpu") is None
+    assert command.scoring_of(trained, "cpu")[0] is not None
+    assert command.scoring_of(trained, "edgetpu") == (None, None)
     assert "without the run's tags" in capsys.readouterr().err
-    assert command.tags_of(dataclasses.replace(trained, clips=64_000), "cpu") is None  # measured at the run's end
+    of_snapshot = command.scoring_of(dataclasses.replace(trained, clips=64_000), "cpu")
+    assert of_snapshot == (None, None)  # tags were measured at the run's end
 
 
 def test_tags_that_are_not_the_heads_are_not_written(

@@ -22,7 +22,7 @@ from l3edge.layers import Pool
 from l3edge.spec import PRESETS
 
 from . import make_stub
-from .conftest import ENGINES, STUBS, TAGGED
+from .conftest import ENGINES, HEADED, STUBS, TAGGED
 
 ROOT = Path(__file__).parent.parent
 INT8, FLOAT32, EDGETPU, WINDOW = STUBS
@@ -73,7 +73,7 @@ def only(report: Report, *failed: str) -> list[str]:
     return [report[name][1] for name in failed]
 
 
-@pytest.mark.parametrize("path", [*STUBS, TAGGED, BUILT_IN], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*STUBS, TAGGED, HEADED, BUILT_IN], ids=lambda path: path.stem)
 def test_good_files_pass(path: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "export.verify", str(path), "--json", str(tmp_path / "report.json")]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
@@ -81,10 +81,11 @@ def test_good_files_pass(path: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["passed"]
     names = [check["name"] for check in report["checks"]]
-    tags = ["tags"] if l3edge.model_file.read(path).tag_names else []
-    contract = [f"{clause} on {label(name)}" for name in ENGINES for clause in ("C1", "C2", "C3", "C7", "ears", *tags)]
+    scored = [key for key in ("tags", "head") if key in l3edge.model_file.read(path).signatures]
+    clauses = ("C1", "C2", "C3", "C7", "ears", *scored)
+    contract = [f"{clause} on {label(name)}" for name in ENGINES for clause in clauses]
     missing = [name for name in engine.ENGINES if name not in ENGINES]
-    between = [] if missing else ["engines", *tags]
+    between = [] if missing else ["engines", *scored]
     assert names == ["file", "structure", *contract, *missing, *between, "parity"]
     unchecked = {check["name"] for check in report["checks"] if check["passed"] is None}
     without = {name for name in contract if name.startswith("C3") and path in (EDGETPU, WINDOW)}

@@ -10,6 +10,7 @@ metrics.json        accuracy on held-out videos; it is written last, so a run th
 tags.json           of a student that learned scores: source (the teacher), names (all, in the order of the scores),
                     agreement (name -> figures on held-out clips: training.agreement.Agreement) and selected (the
                     names that can be trusted, best first)
+head.npz, head.json of a run that was taught labels: training.head
 history.csv         one row an evaluation
 learning-curve.png  the same, drawn
 checkpoints/        weights, optimizer, step and history: what resuming needs

@@ -28,7 +28,8 @@ mlp     OpenL3 (Cramer et al. 2019) as in marl/l3embedding, `classifier/train.py
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ from .embeddings import Plan, Windows
 QUIETEST = -70.0  # dB relative to full scale, root mean square; the front end's offset hides what is below
 REGULARISATION = 0.1  # C of the linear protocol, on standardised embeddings
 SVM_C = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+MLP_HIDDEN = (512, 128)
 MLP_RATES = (1e-5, 1e-4, 1e-3)
 MLP_DECAY = 1e-5
 MLP_EPOCHS, MLP_PATIENCE, MLP_BATCH = 50, 20, 32
@@ -129,19 +131,27 @@ def mlp(
     scaler = StandardScaler().fit(fitted.values)
     fitted = fitted._replace(values=scaler.transform(fitted.values))
     validation = validation._replace(values=scaler.transform(validation.values))
-    kept = [(*_mlp_fit(fitted, validation, classes, rate, seed), rate) for rate in MLP_RATES]
+    kept = [(*mlp_fit(fitted, validation, classes, rate, seed), rate) for rate in MLP_RATES]
     accuracy, network, rate = max(kept, key=lambda each: each[0])
     return network.predict_proba(scaler.transform(values)), {"learning_rate": rate, "validation_accuracy": accuracy}
 
 
-def _mlp_fit(fitted: Rows, validation: Rows, classes: int, rate: float, seed: int) -> tuple[float, Any]:
+def mlp_fit(
+    fitted: Rows,
+    validation: Rows,
+    classes: int,
+    rate: float,
+    seed: int,
+    hidden: Sequence[int] = MLP_HIDDEN,
+    each_epoch: Callable[[], object] = lambda: None,
+) -> tuple[float, Any]:
     """Window accuracy on the validation rows, and the network, at the epoch with the lowest loss there."""
     from sklearn.metrics import log_loss
     from sklearn.neural_network import MLPClassifier
 
     batch = min(MLP_BATCH, len(fitted.values))
     network = MLPClassifier(
-        (512, 128),
+        tuple(hidden),
         # Here the penalty is alpha / 2 times the squares, divided by the batch; in Keras it is decay times the squares.
         alpha=2 * MLP_DECAY * batch,
         batch_size=batch,
@@ -151,7 +161,8 @@ def _mlp_fit(fitted: Rows, validation: Rows, classes: int, rate: float, seed: in
     least, kept, since = np.inf, [], 0
     every = np.arange(classes)
     for _ in range(MLP_EPOCHS):
-        network.partial_fit(fitted.values, fitted.label, classes=every)
+        _epoch(network, fitted, every)
+        each_epoch()
         loss = log_loss(validation.label, network.predict_proba(validation.values), labels=every)
         since += 1
         if loss < least:
@@ -163,6 +174,16 @@ def _mlp_fit(fitted: Rows, validation: Rows, classes: int, rate: float, seed: in
         raise TrainingError("the loss of the multilayer perceptron is no number: are the embeddings?")
     network.coefs_, network.intercepts_ = kept
     return float(network.score(validation.values, validation.label)), network
+
+
+def _epoch(network: Any, fitted: Rows, every: NDArray[np.int64]) -> None:
+    """One pass. scikit-learn makes a warning of Ctrl-C, and would go on with the next."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Training interrupted by user", UserWarning)
+        try:
+            network.partial_fit(fitted.values, fitted.label, classes=every)
+        except UserWarning as warning:
+            raise KeyboardInterrupt from warning
 
 
 def decide(clip: NDArray[np.int64], scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,7 +2,8 @@
 
 A dataset is one of
 
-- a folder `<class>/<fold>-<anything>.wav`, .flac or .ogg: how ESC-50 and ESC-10 name their clips (Piczak 2015),
+- a folder `<class>/<fold>-<anything>.wav`, .flac or .ogg: how ESC-50 and ESC-10 name their clips (Piczak 2015), or one
+  where no name begins so, without folds,
 - ESC-50 as published: `meta/esc50.csv` beside `audio/`,
 - UrbanSound8K as published (Salamon et al. 2014): `metadata/UrbanSound8K.csv` beside `audio/fold<n>/`,
 - a folder with an `index.csv`, as `python -m training.synthesize` leaves beside its videos,
@@ -128,13 +129,16 @@ def _of_class_folders(folder: Path) -> list[Clip]:
             f"{folder} holds no <class>/<fold>-*.ogg, .wav or .flac, and none of {', '.join(_TABLES)}: name a dataset "
             "of one of these kinds or a CSV file, or set L3EDGE_DATA to the folder that holds esc10"
         )
+    folds = {path: re.match(r"(\d{1,9})-", path.name) for path in files}
+    if not any(folds.values()):
+        names = {path: f"{path.parent.name}/{path.name}" for path in files}
+        return _dealt([Clip(name, path, path.parent.name, 0, name) for path, name in names.items()], folder)
     clips = []
-    for path in files:
-        fold = re.match(r"(\d+)-", path.name)
+    for path, fold in folds.items():
         if not fold:
             raise TrainingError(
-                f"{path}: the name must begin with the number of its fold and a hyphen; a set without folds is probed "
-                "by a CSV file with the columns path and label"
+                f"{path}: the name must begin with the number of its fold and a hyphen, as others here do; in a set "
+                "without folds none does, or a CSV file has the columns path and label"
             )
         label, group = path.parent.name, re.sub(r"^(\d+-\d+)-[A-Z].*$", r"\1", path.stem)
         clips.append(Clip(f"{label}/{path.name}", path, label, int(fold[1]), group))
@@ -176,13 +180,13 @@ def _of_row(table: Path, number: int, row: Mapping[str, str | None], columns: Ma
     return Clip(name, path, value["class"], int(value["fold"] or 0), value["group"] or name)
 
 
-def _dealt(clips: Sequence[Clip], table: Path) -> list[Clip]:
+def _dealt(clips: Sequence[Clip], dataset: Path) -> list[Clip]:
     """The clips with folds, class by class."""
-    groups = {label: sorted({c.group for c in clips if c.label == label}, key=_digest) for label in labels_of(clips)}
+    groups = {label: sorted({c.group for c in clips if c.label == label}, key=digest) for label in labels_of(clips)}
     single = [label for label, own in groups.items() if len(own) < 2]
     if len(groups) - len(single) < 2:
         raise TrainingError(
-            f"{table} has no column fold, and of its {len(groups)} classes {len(groups) - len(single)} have two "
+            f"{dataset} has no folds, and of its {len(groups)} classes {len(groups) - len(single)} have two "
             "recordings at least: to be taught and tested a class needs two, and a probe needs two such classes"
         )
     if single:
@@ -202,7 +206,8 @@ def labels_of(clips: Sequence[Clip]) -> list[str]:
     return sorted({clip.label for clip in clips})
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What things are dealt by, so that none moves when others come or go: SHA-256, hexadecimal."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
