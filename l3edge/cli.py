@@ -38,6 +38,7 @@ from .sources import Interrupt
 from .stream import hop_samples
 
 SUFFIXES = ("jsonl", "csv")  # of files, that say their format
+TEXT_SUFFIXES = ("", "txt", "log")  # of files that are text, unless --format says otherwise
 LONGEST = 1e9  # seconds that may be asked for, some 30 years
 
 
@@ -103,8 +104,10 @@ def configured(args: argparse.Namespace, given: Sequence[str]) -> argparse.Names
     return made
 
 
-def _long_options(parser: argparse.ArgumentParser) -> list[str]:
-    return [option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")]
+def _long_options(parser: argparse.ArgumentParser) -> dict[str, bool]:
+    """Names without their hyphens, and whether each takes a value."""
+    options = [(option, action.nargs != 0) for action in parser._actions for option in action.option_strings]
+    return {option[2:]: takes for option, takes in options if option.startswith("--")}
 
 
 def check_file(path: Path) -> None:
@@ -123,7 +126,7 @@ def _judge(args: argparse.Namespace) -> None:
     file = model_file.read(find(args.model))
     hop_samples(args.hop, file.spec)
     if args.head:
-        head_file.read(args.head).check(file.name, file.sha256, file.spec.embedding_size, os.fspath(args.head))
+        head_file.check(head_file.read(args.head), file, os.fspath(args.head))
     if args.tags and not file.tag_names:
         raise OptionError(f"model {file.name} has no tags; `l3edge models` lists which have")
 
@@ -240,7 +243,8 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
         "--head",
         type=Path,
         metavar="HEAD",
-        help="label what is heard with a head of `l3edge learn`, and tell when sounds begin and end",
+        help="label what is heard with a head of `l3edge learn`, in place of one that the model file has, and tell "
+        "when sounds begin and end",
     )
 
     stream = sub.add_parser(
@@ -395,6 +399,10 @@ def _settle_output(args: argparse.Namespace) -> None:
         if args.format not in (None, suffix):
             raise OptionError(f"--format {args.format} contradicts --output {args.output}: leave out one, or rename it")
         args.format = suffix
+    elif args.output and args.format is None and suffix not in TEXT_SUFFIXES and not args.output.exists():
+        raise OptionError(
+            f"--output {args.output}: .{suffix} is no format of lines; give --format {' or '.join(FORMATS)}"
+        )
 
 
 def _models(_args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,24 +54,28 @@ class Config:
     health: health.Settings
     sinks: list[tuple[str, Options]]  # kind, options
 
-    def arguments(self, known: Sequence[str]) -> list[str]:
-        """The options of [stream] as arguments of `l3edge stream`, which knows these; OptionError for what is none."""
+    def arguments(self, known: Mapping[str, bool]) -> list[str]:
+        """The options of [stream] as arguments of `l3edge stream`; OptionError for what is none.
+
+        known: the options that there are, and whether each takes a value.
+        """
         made = []
         for key, value in self.stream.items():
+            where = f"{self.path}: [stream]"
             if reason := ELSEWHERE.get(key):
-                raise OptionError(f"{self.path}: [stream]: {key} is not for here: {reason}")
+                raise OptionError(f"{where}: {key} is not for here: {reason}")
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 hint = f"did you mean {near[0]}?" if near else "`l3edge stream --help` lists what there is"
-                raise OptionError(f"{self.path}: [stream]: there is no setting {key}; {hint}")
-            if value is False:
-                continue
-            if value is True:
-                made.append(f"--{key}")
-            elif isinstance(value, (str, int, float)) and "\0" not in str(value):
+                raise OptionError(f"{where}: there is no setting {key}; {hint}")
+            if known[key]:
+                if isinstance(value, bool) or not isinstance(value, (str, int, float)) or "\0" in str(value):
+                    raise OptionError(f"{where}: {key} must be text or a number, got {value!r}")
                 made.append(f"--{key}={value}")
-            else:
-                raise OptionError(f"{self.path}: [stream]: {key} must be text, a number, true or false, got {value!r}")
+            elif not isinstance(value, bool):
+                raise OptionError(f"{where}: {key} must be true or false, got {value!r}")
+            elif value:
+                made.append(f"--{key}")
         return made
 
 

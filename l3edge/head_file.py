@@ -30,7 +30,7 @@ import numpy as np
 
 from .errors import HeadError
 from .heads import KINDS, Candidate, Floats, Head, Validation
-from .model_file import replacing
+from .model_file import ModelFile, replacing
 from .tags import MOST_TAGS, are_names
 
 FORMAT = "l3edge-head 1"
@@ -72,6 +72,20 @@ def read(path: str | os.PathLike[str]) -> Head:
         raise HeadError(f"{path}: cannot be read ({error.strerror}); `l3edge learn` makes heads") from error
     except HeadError as error:
         raise HeadError(f"{path}: {error}") from error
+
+
+def check(head: Head, model: ModelFile, where: str) -> None:
+    """HeadError, which begins with `where`, unless the head is of that model file."""
+    if head.model_sha256 != model.sha256:
+        raise HeadError(
+            f"{where} was learned with model {head.model} (SHA-256 {head.model_sha256[:12]}...), this is "
+            f"{model.name} ({model.sha256[:12]}...): load that model, or learn again with this one"
+        )
+    if head.embedding_size != model.spec.embedding_size:
+        raise HeadError(
+            f"{where} is for embeddings of {head.embedding_size} values, {model.name} gives "
+            f"{model.spec.embedding_size}: it was altered; learn again"
+        )
 
 
 def _parse(data: bytes) -> Head:

@@ -138,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
     board: Board
     server_version, sys_version = "l3edge", ""
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         if self.path == "/metrics":
             text = figures.prometheus(self.board.figures, self.board.sinks)
@@ -161,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: months of scrapes would fill the journal."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import model_file
 from .engine import Engine, Network
-from .errors import HeadError, OptionError, UnknownModelError
+from .errors import OptionError, UnknownModelError
 from .heads import Head, Labeller, TrainedHead
 from .spec import Spec
 from .stream import Result, Stream
@@ -194,16 +194,7 @@ class Model:
 
         where = "the head" if isinstance(head, Head) else os.fspath(head)
         head = head if isinstance(head, Head) else head_file.read(head)
-        if head.model_sha256 != self.identity:
-            raise HeadError(
-                f"{where} was learned with model {head.model} (SHA-256 {head.model_sha256[:12]}...), this is "
-                f"{self.name} ({self.identity[:12]}...): load that model, or learn again with this one"
-            )
-        if head.embedding_size != self.spec.embedding_size:
-            raise HeadError(
-                f"{where} is for embeddings of {head.embedding_size} values, {self.name} gives "
-                f"{self.spec.embedding_size}: it was altered; learn again"
-            )
+        head_file.check(head, self._file, where)
         made = copy.copy(self)
         made.head = head
         return made

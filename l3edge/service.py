@@ -26,6 +26,8 @@ UNIT = "l3edge.service"
 UNITS = Path("/etc/systemd/system")
 RUNNING = Path("/run/systemd/system")  # there where systemd is the init of this machine
 DEFAULT = Path("/etc/l3edge/l3edge.toml")
+STATE = Path("/var/lib/l3edge")  # where the service begins, and may write
+WRITTEN = ("dir", "queue")  # settings of sinks that are paths
 ANSWER_SECONDS = 3.0
 MOST_ANSWER = 1 << 20  # bytes of health
 
@@ -132,7 +134,20 @@ def _check(args: argparse.Namespace) -> int:
     port = read.health.port
     told = "not told" if port is None else f"at {health.url(read.health.host, port)}/metrics"
     print(f"{args.file}: right; sinks: {kinds}; health {told}")
+    for note in _forbidden(read):
+        print(f"note: {note}")
     return 0
+
+
+def _forbidden(read: config.Config) -> list[str]:
+    """What the unit's sandbox would not let the service do."""
+    return [
+        f"[[sink]] {number} ({kind}): {key} {options[key]} is not in {STATE}, all that the service can write; "
+        "`systemctl edit l3edge` with ReadWritePaths= lets it write elsewhere"
+        for number, (kind, options) in enumerate(read.sinks, 1)
+        for key in WRITTEN
+        if key in options and not (STATE / str(options[key])).is_relative_to(STATE)
+    ]
 
 
 def unit(file: Path, python: str = sys.executable) -> str:

@@ -202,9 +202,8 @@ class Interrupt:
     def until(self, blocks: Iterator[Block], stop: Callable[[], None] | None = None) -> Iterator[Block]:
         """The blocks up to the first signal; that calls `stop`, if given, which must make them end by themselves."""
         self._stop = stop
-        if self.signal:
-            return
-        while True:
+        came = self.signal  # before there was anything to stop
+        while not came:
             try:
                 self._waiting = True
                 if self.signal and not stop:

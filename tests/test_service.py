@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -113,9 +114,26 @@ def test_a_file_is_the_options(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("hop = 0.2", r"no table 'hop'; there are \[stream\], \[health\] and \[\[sink\]\]"),
-        ("[stream]\nhopp = 0.2", r"\[stream\]: unrecognized arguments: --hopp=0.2"),
+        ("[stream]\nhopp = 0.2", r"\[stream\]: there is no setting hopp; did you mean hop\?"),
+        ("[stream]\ntgas = false", r"\[stream\]: there is no setting tgas; did you mean tags\?"),
+        ("[stream]\nreconnect = false", r"there is no setting reconnect; did you mean no-reconnect\?"),
+        ("[stream]\ntag = true", "there is no setting tag; did you mean tags"),
+        ("[stream]\nhop = 0.123", r"field.toml: hop must be a multiple of .* use 0.1"),
+        ("[stream]\nhead = '/nowhere.json'", r"/nowhere.json: cannot be read"),
+        ("[stream]\nmodel = 'avc-s'\ntags = true", "field.toml: model avc-s-1 has no tags"),
+        ("[stream]\nconfig = 'other.toml'", "config is not for here: a file names no other"),
+        ("[stream]\nhealth = 9097", r"health is not for here: it has a table of its own, \[health\]"),
+        ("[stream]\nsink = 'files:dir=x'", r"sink is not for here: each has a table of its own, \[\[sink\]\]"),
+        ("[stream]\nrecord = 'heard.wav'", "record is not for here: it begins anew with each start"),
+        ("[stream]\nhelp = true", "help is not for here"),
+        (
+            "[[sink]]\nkind = 'files'\ndir = 'x'\nformat = 'xml'",
+            r"\[\[sink\]\] 1 \(files\): format must be jsonl or npz",
+        ),
+        ("[stream]\ntags = 'yes'", r"\[stream\]: tags must be true or false, got 'yes'"),
+        ("[stream]\nhop = true", r"\[stream\]: hop must be text or a number, got True"),
         ("[stream]\nhop = 'often'", r"\[stream\]: hop: invalid float value: 'often'"),
-        ("[stream]\nhop = [0.2]", r"\[stream\]: hop must be text, a number, true or false, got \[0.2\]"),
+        ("[stream]\nhop = [0.2]", r"\[stream\]: hop must be text or a number, got \[0.2\]"),
         ("[stream]\nformat = 'xml'", r"\[stream\]: format: invalid choice: 'xml'"),
         ("[stream]\ninput = 'a'\ndevice = 'b'", "--input and --device are two sources"),
         ("[stream]\nmodel = 'edge-x'", "no model 'edge-x'"),
@@ -137,6 +155,16 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path, text: str, message: 
     assert re.search(message, done.stderr), done.stderr
     assert done.stderr.startswith("l3edge: error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_the_sandbox_forbids_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "field.toml"
+    sinks = [("heard", ""), ("/var/lib/l3edge/heard", ""), ("/srv/heard", "/srv/heard is not in /var/lib/l3edge")]
+    for folder, note in sinks:
+        file.write_text(f"[[sink]]\nkind = 'files'\ndir = '{folder}'\n")
+        done = run("service", "check", file)
+        assert done.returncode == 0
+        assert (note in done.stdout) and (bool(note) == ("note: " in done.stdout)), done.stdout
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -184,21 +212,43 @@ def test_health_of_a_running_stream(start: Callable[..., Running]) -> None:
     assert get(f"{url}/elsewhere")[0] == 404
 
 
+def test_every_figure_is_one_that_prometheus_reads() -> None:
+    """The text format's lines: a name, labels, and a value that Go's ParseFloat takes."""
+    told = figures.prometheus(dict.fromkeys(figures.FIGURES, True), {'a"b\\c\n': {"x": 3, "connected": False}})
+    for line in told.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            assert re.fullmatch(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{(\w+="([^"\\\n]|\\["\\n])*",?)*\})?', name), line
+            assert float(value) in (0, 1, 3)
+    assert len(re.findall(r"^# TYPE ", told, re.MULTILINE)) == len(figures.FIGURES) + 1
+
+
+def test_health_over_ipv6() -> None:
+    board = Board()
+    try:
+        endpoint = Endpoint("::1", 0, board)
+    except l3edge.Error as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with endpoint:
+        assert endpoint.url.startswith("http://[::1]:")
+        assert get(f"{endpoint.url}/health")[0] == 200
+
+
 def test_health_is_told_to_this_machine_alone() -> None:
     assert health.Settings().host == "127.0.0.1"
     with Endpoint("127.0.0.1", 0, Board()) as endpoint, pytest.raises(l3edge.Error, match="choose another port"):
-        Endpoint(*endpoint.address, Board())
+        Endpoint("127.0.0.1", int(endpoint.url.rpartition(":")[2]), Board())
 
 
 def test_no_hop_for_a_while_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board()
     board.write({"hops": 3}, {"mqtt": {"waiting": 2}})
     with Endpoint("127.0.0.1", 0, board) as endpoint:
-        url = "http://{}:{}".format(*endpoint.address)
-        assert get(f"{url}/health")[0] == 200
-        monkeypatch.setattr(health, "STALE_SECONDS", 0.0)
-        assert get(f"{url}/health")[0] == 503
-        assert 'l3edge_sink{sink="mqtt",figure="waiting"} 2' in get(f"{url}/metrics")[1]
+        assert get(f"{endpoint.url}/health")[0] == 200
+        monkeypatch.setattr(board, "stale", 0.0)
+        assert get(f"{endpoint.url}/health")[0] == 503
+        assert 'l3edge_sink{sink="mqtt",figure="waiting"} 2' in get(f"{endpoint.url}/metrics")[1]
+    assert Board(hop=60.0).stale == 180.0  # where hops are long, it takes longer to know
 
 
 def test_clients_that_say_nothing_keep_no_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,18 +256,19 @@ def test_clients_that_say_nothing_keep_no_one_waiting(monkeypatch: pytest.Monkey
     board = Board()
     board.write({"hops": 3}, {})
     with Endpoint("127.0.0.1", 0, board) as endpoint:
-        silent = [socket.create_connection(endpoint.address) for _ in range(4)]
+        address = ("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+        silent = [socket.create_connection(address) for _ in range(4)]
         for each in silent:
             each.sendall(b"GET /metr")
-        assert get("http://{}:{}/health".format(*endpoint.address))[0] == 200
+        assert get(f"{endpoint.url}/health")[0] == 200
         for garbage in (b"\0" * 70_000, b"GET " + b"/" * 70_000 + b" HTTP/1.1\r\n\r\n", b"\xff\xfe\r\n\r\n"):
-            with socket.create_connection(endpoint.address) as client:
+            with socket.create_connection(address) as client:
                 try:
                     client.sendall(garbage)
                     client.recv(100)
                 except OSError:
                     pass  # cut off in the middle, as it may be
-        assert get("http://{}:{}/health".format(*endpoint.address))[0] == 200
+        assert get(f"{endpoint.url}/health")[0] == 200
         for each in silent:
             each.close()
 
@@ -271,11 +322,20 @@ def test_a_hangup_reads_the_configuration_again(start: Callable[..., Running]) -
     running = start(LIVE)
     first = running.url()
     until(lambda: running.out.read_text().count("\n") > 2, "a few hops")
-    running.file.write_text(LIVE.replace("realtime", "reeltime"))
-    running.process.send_signal(signal.SIGHUP)
-    until(lambda: "warning: the configuration is not read again: " in running.told(), "a refusal")
-    assert running.process.poll() is None
-    assert get(f"{first}/health")[0] == 200  # as it was
+    wrong = [
+        LIVE.replace("realtime", "reeltime"),
+        LIVE.replace("[stream]", "[stream]\nhead = '/nowhere.json'"),
+        LIVE.replace("[stream]", "[stream]\nhop = 0.123"),
+        LIVE.replace(str(STUBS[0]), "/nowhere.tflite"),
+        LIVE + "[[sink]]\nkind = 'files'\ndir = 'heard'\nformat = 'xml'\n",
+    ]
+    refusal = "warning: the configuration is not read again: "
+    for number, text in enumerate(wrong, 1):
+        running.file.write_text(text)
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda refusals=number: running.told().count(refusal) == refusals, "a refusal")
+        assert running.process.poll() is None
+        assert get(f"{first}/health")[0] == 200  # as it was
     running.file.write_text(LIVE.replace(str(STUBS[0]), str(TAGGED)))
     running.process.send_signal(signal.SIGHUP)
     second = running.url(1)
@@ -367,7 +427,7 @@ def test_a_wrong_configuration_is_not_installed(system: Path, tmp_path: Path) ->
     file = tmp_path / "field.toml"
     file.write_text("[stream]\nmodel = 'edge-x'\n")
     done = run("service", "install", "--root", system, file)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no model 'edge-x'" in done.stderr
     assert not list((system / "etc/systemd/system").iterdir())
 
@@ -396,7 +456,27 @@ def test_status_of_what_does_not_run(tmp_path: Path) -> None:
         file.write_text(f"[health]\nport = {taken.getsockname()[1]}\n")
         done = run("service", "status", file)
     assert done.returncode == 1
-    assert "does not answer" in done.stdout
+    assert "does not answer as l3edge would" in done.stdout
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 404 No\r\n\r\n<html>", b"\0\0\0", b"HTTP/1.1 200 OK\r\n\r\n[1]", b""])
+def test_status_of_what_is_something_else(tmp_path: Path, answer: bytes) -> None:
+    file = tmp_path / "field.toml"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def respond() -> None:
+            with other.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=respond, daemon=True)
+        thread.start()
+        file.write_text(f"[health]\nport = {other.getsockname()[1]}\n")
+        done = run("service", "status", file)
+        thread.join(PATIENCE)
+    assert done.returncode == 1
+    assert "does not answer as l3edge would" in done.stdout
+    assert not done.stderr
 
 
 def test_status_of_what_runs(start: Callable[..., Running], tmp_path: Path) -> None:
