@@ -164,7 +164,8 @@ def test_what_the_sandbox_forbids_is_noted(tmp_path: Path) -> None:
         file.write_text(f"[[sink]]\nkind = 'files'\ndir = '{folder}'\n")
         done = run("service", "check", file)
         assert done.returncode == 0
-        assert (note in done.stdout) and (bool(note) == ("note: " in done.stdout)), done.stdout
+        assert note in done.stdout
+        assert bool(note) == ("note: " in done.stdout), done.stdout
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
