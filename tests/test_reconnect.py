@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,45 @@ def test_removed_and_returned_twenty_times(pulse: Pulse, tmp_path: Path) -> None
     record(
         "microphone-removed", {"times": 20, **figures, "time counted less time passed, s": round(counted - passed, 2)}
     )
+
+
+def test_the_configuration_is_read_again_while_the_microphone_is_away(pulse: Pulse, tmp_path: Path) -> None:
+    """Twice in a row, so that a signal comes while one stream ends and the next begins; /metrics is read meanwhile."""
+    file, out, log = tmp_path / "field.toml", tmp_path / "out.jsonl", tmp_path / "log"
+    file.write_text(f"[stream]\nmodel = '{STUB}'\nformat = 'jsonl'\nrate = {gaps.RATE}\n[health]\nport = 0\n")
+    command = [sys.executable, "-m", "l3edge", "stream", "--config", str(file)]
+    with out.open("wb") as lines, log.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=lines, stderr=errors, env=pulse.environment)
+    stream = Listening(process, out, log, tmp_path)
+    try:
+        stream.wait_until(lambda: stream.hops() > 0)
+        assert connected(stream) == "1.0"
+        pulse.remove()
+        stream.wait_until(lambda: stream.said("no microphone (") == 1)
+        stream.wait_until(lambda: connected(stream) == "0.0")
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
+        stream.wait_until(lambda: stream.said("health at ") >= 2)
+        assert connected(stream) == "0.0"
+        before = stream.hops()
+        pulse.put_back()
+        pulse.play(tmp_path / "noise")
+        stream.wait_until(lambda: stream.hops() > before)
+        stream.wait_until(lambda: connected(stream) == "1.0")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANG) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+
+
+def connected(stream: Listening) -> str:
+    """What the latest endpoint tells, as Prometheus reads it; nothing while one ends and the next begins."""
+    url = re.findall(r"health at (\S+)", stream.log.read_text())[-1]
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+        return re.findall(r"^l3edge_connected (\S+)$", answer.read().decode(), re.MULTILINE)[0]
+    return ""
 
 
 def test_server_killed_and_restarted(pulse: Pulse, tmp_path: Path) -> None:
