@@ -389,9 +389,11 @@ def test_a_full_disk_is_counted_told_and_recovered_from(kind: str, disk: Disk) -
 def test_a_read_only_disk_is_counted_told_and_recovered_from(kind: str, disk: Disk) -> None:
     """A kernel makes a disk read-only while files are open; mount does that between two files only."""
     folder = disk.path / "heard"
-    faults = Faults(files(folder, kind, **{"max-mb": 0.01}))
+    sink = files(folder, kind, **{"max-mb": 0.01})
+    faults = Faults(sink)
     until(lambda: faults.write()["files"] > 0)
-    until(lambda: faults.write() and not list(folder.glob("*.part")))
+    until(lambda: bool(faults.write()) and sink._finisher.current is None)  # the last record completed its file
+    until(lambda: not list(folder.glob("*.part")))
     disk.read_only(True)
     faults.until_it_fails()
     disk.read_only(False)
