@@ -10,14 +10,22 @@ The list of files is the commit: rows reach the disk before the line that names 
 leaves whole files. What follows the last whole line, and rows that no line names, are cut off before more are added. A
 file that has changed since is added again, and its last line counts.
 
-An index is untrusted: what it says is checked, and no path in it is ever opened.
+When what is of files that changed or went takes more room than the rest, the rest is copied: its rows into
+`rows-N.f16`, and a new list, which begins with {"generation": N}, takes the old one's name; then the old rows go.
+
+An index is untrusted: what it says is checked, no path in it is ever opened, and its own files are opened only where
+they are files, never what a link leads to.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import lock
-from .errors import AudioError, Error
+from .errors import AudioError, Error, InUseError
 from .head_file import MOST_VALUES
 from .heads import unit
 from .model import Model
@@ -39,7 +47,10 @@ ABOUT, ROWS, FILES = "index.json", "rows.f16", "files.jsonl"
 MOST_ABOUT, MOST_LINE = 1 << 16, 1 << 14  # bytes
 MOST_FILES = 1 << 22
 MOST_ROWS = 1 << 40
+MOST_GENERATIONS = 1 << 40
 BLOCK = 4096  # rows in memory at a time
+NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ESPIPE)  # opening a link, a folder, a socket or pipe
+COPIES = re.compile(r"rows(-[0-9]+)?\.f16|\.files\.jsonl\.[0-9a-f]{16}\.part")
 
 
 class Entry(NamedTuple):
@@ -74,9 +85,15 @@ class Index:
         self.folder = folder
         self.about = _about(folder / ABOUT)
         self.entries: dict[str, Entry] = {}
+        self.generation = 0  # how often it was copied
         self.rows = 0  # that the list of files names
         self.listed = 0  # bytes of it that are whole lines
         self.read()
+
+    @property
+    def rows_path(self) -> Path:
+        """Where the rows are."""
+        return _rows_path(self.folder, self.generation)
 
     @property
     def row_bytes(self) -> int:
@@ -87,28 +104,38 @@ class Index:
         """Read the list of files, from its beginning."""
         path = self.folder / FILES
         self.entries.clear()
-        self.rows = self.listed = 0
-        if not path.exists():
+        self.generation = self.rows = self.listed = 0
+        try:
+            file = _open(path, "rb")
+        except FileNotFoundError:
             return
-        with path.open("rb") as file:
+        with file:
             while (line := file.readline(MOST_LINE)).endswith(b"\n"):
-                entry = _entry(line, self.rows, path)
-                self.entries[entry.file] = entry
-                self.rows += entry.rows
+                values = _values(line, path)
+                if not self.listed and values.keys() == {"generation"}:
+                    self.generation = _generation(values, path)
+                else:
+                    entry = _entry(values, self.rows, path)
+                    self.entries[entry.file] = entry
+                    self.rows += entry.rows
                 self.listed += len(line)
                 if len(self.entries) > MOST_FILES:
                     raise _damaged(path, f"more than {MOST_FILES} files")
         if len(line) == MOST_LINE:
             raise _damaged(path, f"a line of more than {MOST_LINE} bytes")
-        if self.rows and _size(self.folder / ROWS) < self.rows * self.row_bytes:
-            raise _damaged(self.folder / ROWS, "shorter than the list of files says")
+        if self.rows and _size(self.rows_path) < self.rows * self.row_bytes:
+            raise _damaged(self.rows_path, "shorter than the list of files says")
 
     def blocks(self, entry: Entry) -> Iterator[NDArray[np.float32]]:
         """Rows of a file, float32 [at most BLOCK, embedding_size] after each other; what is no number is 0."""
         if not entry.rows:
             return
         shape = (entry.rows, self.about.embedding_size)
-        mapped = np.memmap(self.folder / ROWS, "<f2", "r", entry.row * self.row_bytes, shape)
+        try:
+            with _open(self.rows_path, "rb") as file:
+                mapped = np.memmap(file, "<f2", "r", entry.row * self.row_bytes, shape)
+        except FileNotFoundError:
+            raise Error(f"{self.folder}: another process has copied this index meanwhile; search again") from None
         for begin in range(0, entry.rows, BLOCK):
             yield np.nan_to_num(mapped[begin : begin + BLOCK].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -132,15 +159,17 @@ class Writer:
 
     def __enter__(self) -> Writer:
         index = self._index
-        self._list = (index.folder / FILES).open("ab", buffering=0)
-        try:
-            lock.take(self._list.fileno(), f"{index.folder}: another process is adding to this index; wait for it")
+        refusal = f"{index.folder}: another process is adding to this index; wait for it"
+        with contextlib.ExitStack() as opened:
+            self._list = opened.enter_context(_open(index.folder / FILES, "ab"))
+            lock.take(self._list.fileno(), refusal)
+            if not os.path.samestat(os.fstat(self._list.fileno()), (index.folder / FILES).lstat()):
+                raise InUseError(refusal)  # copied while we opened the old one
             index.read()  # somebody may have added to it before our lock
-            self._rows = (index.folder / ROWS).open("ab", buffering=0)
+            self._rows = opened.enter_context(_open(index.rows_path, "ab"))
             self._cut()
-        except BaseException:
-            self._list.close()
-            raise
+            self._tidy()
+            opened.pop_all()
         return self
 
     def __exit__(
@@ -154,6 +183,56 @@ class Writer:
         self._list.truncate(self._index.listed)
         self._rows.truncate(self._index.rows * self._index.row_bytes)
 
+    def _tidy(self) -> None:
+        """Remove what a copy left, or one that was killed."""
+        for path in self._index.folder.iterdir():
+            if COPIES.fullmatch(path.name) and path != self._index.rows_path:
+                path.unlink()
+
+    def compact(self, live: Collection[str]) -> None:
+        """Copy what is of `live` files, if all else takes more room than that. Where there is no room for the copy, the
+        index stays as it is.
+        """
+        index = self._index
+        kept = sorted((entry for entry in index.entries.values() if entry.file in live), key=lambda entry: entry.row)
+        lines, rows = [_line({"generation": index.generation + 1})], 0
+        for entry in kept:
+            lines.append(_line(entry._replace(row=rows)._asdict()))
+            rows += entry.rows
+        text = b"".join(lines)
+        if index.listed + index.rows * index.row_bytes <= 2 * (len(text) + rows * index.row_bytes):
+            return
+        try:
+            copied = self._copied(kept, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        else:
+            self._list.close()
+            self._rows.close()
+            self._list, self._rows = copied
+            index.read()
+            _store_names(index.folder)  # before the old rows go
+        self._tidy()
+
+    def _copied(self, kept: Sequence[Entry], text: bytes) -> tuple[IO[bytes], IO[bytes]]:
+        """The list and the rows of a copy, once it is what the index consists of."""
+        index = self._index
+        with contextlib.ExitStack() as opened:
+            rows = opened.enter_context(_open(_rows_path(index.folder, index.generation + 1), "ab"))
+            for entry in kept:
+                for block in index.blocks(entry):
+                    _write(rows, block.astype("<f2").tobytes())
+            os.fsync(rows.fileno())
+            with replacing(index.folder / FILES) as part:
+                files = opened.enter_context(_open(part, "ab"))
+                lock.take(files.fileno(), f"{part} is locked")  # before it has the name by which others find it
+                _write(files, text)
+                os.fsync(files.fileno())
+                _store_names(index.folder)
+            opened.pop_all()
+        return files, rows
+
     def add(self, file: str, size: int, mtime_ns: int, blocks: Iterable[NDArray[np.float32]]) -> None:
         """Append a file with its embeddings, in blocks [k, embedding_size]. Where that fails, nothing was added."""
         index, count = self._index, 0
@@ -163,7 +242,7 @@ class Writer:
                 count += len(block)
             os.fsync(self._rows.fileno())
             entry = Entry(file, size, mtime_ns, index.rows, count)
-            line = json.dumps(entry._asdict()).encode() + b"\n"
+            line = _line(entry._asdict())
             if len(line) >= MOST_LINE:
                 raise AudioError(f"{file}: its path is too long to be indexed")
             _write(self._list, line)
@@ -183,9 +262,42 @@ def _write(file: IO[bytes], data: bytes) -> None:
         view = view[file.write(view) :]
 
 
+def _open(path: Path, mode: str) -> IO[bytes]:
+    """A file of an index, "rb" or "ab". Where it is a link, which may lead to any file of the user's, or a pipe, which
+    would keep us waiting: Error.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+
+    try:
+        file: IO[bytes] = open(path, mode, buffering=-1 if mode == "rb" else 0, opener=opener)  # noqa: SIM115
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        raise _damaged(path, "a link, or no file") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _damaged(path, "no file")
+    return file
+
+
+def _store_names(folder: Path) -> None:
+    """Have the names stored that files have now."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rows_path(folder: Path, generation: int) -> Path:
+    return folder / (f"rows-{generation}.f16" if generation else ROWS)
+
+
 def create(folder: Path, about: About) -> Index:
     """The index in a folder, made there if there is none."""
-    if not (folder / ABOUT).exists():
+    if not os.path.lexists(folder / ABOUT):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ABOUT) as part:
             part.write_text(json.dumps({"format": FORMAT, **vars(about)}, indent=1) + "\n")
@@ -193,7 +305,7 @@ def create(folder: Path, about: About) -> Index:
 
 
 def _about(path: Path) -> About:
-    with path.open("rb") as file:
+    with _open(path, "rb") as file:
         text = file.read(MOST_ABOUT + 1)
     try:
         values = json.loads(text) if len(text) <= MOST_ABOUT else None
@@ -210,12 +322,29 @@ def _about(path: Path) -> About:
     return about
 
 
-def _entry(line: bytes, row: int, path: Path) -> Entry:
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _values(line: bytes, path: Path) -> dict[str, Any]:
     try:
-        values: Any = json.loads(line)
+        values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "a line that is not JSON") from error
-    if not isinstance(values, dict) or set(values) != set(Entry._fields) or not isinstance(values["file"], str):
+    if not isinstance(values, dict):
+        raise _damaged(path, "a line that names no file")
+    return values
+
+
+def _generation(values: dict[str, Any], path: Path) -> int:
+    generation = values["generation"]
+    if type(generation) is not int or not 0 < generation < MOST_GENERATIONS:
+        raise _damaged(path, "of a generation that is none")
+    return generation
+
+
+def _entry(values: dict[str, Any], row: int, path: Path) -> Entry:
+    if set(values) != set(Entry._fields) or not isinstance(values["file"], str):
         raise _damaged(path, "a line that names no file")
     numbers = [values[name] for name in Entry._fields[1:]]
     if not all(type(number) is int and abs(number) < 1 << 63 for number in numbers):
@@ -226,7 +355,11 @@ def _entry(line: bytes, row: int, path: Path) -> Entry:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        with _open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _damaged(path: Path, how: str) -> Error:

@@ -26,7 +26,6 @@ class KeepingUp:
     Attributes:
         behind: seconds, of the last block
         dropped: samples per channel dropped
-        drops: how often
     """
 
     def __init__(self, blocks: Iterator[Block], policy: str, limit: float = LIMIT) -> None:
@@ -36,7 +35,7 @@ class KeepingUp:
             raise OptionError(f"the limit must be a positive number of seconds, got {limit!r}")
         self.policy, self.limit = policy, limit
         self.behind = 0.0
-        self.dropped = self.drops = 0
+        self.dropped = 0
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[Block]:
@@ -49,7 +48,6 @@ class KeepingUp:
                     "model or a faster machine, or drop what is too old with --when-behind skip"
                 )
             if self.policy == "skip" and self.behind > self.limit * (SKIPPED_TO if missing else 1):
-                self.drops += not missing
                 self.dropped += len(block.samples)
                 missing += block.lost + len(block.samples)
                 empty = block.samples[:0]

@@ -22,6 +22,7 @@ from .errors import Error, OptionError
 from .folders import bar
 from .model import Model
 from .sinks.lines import FORMATS
+from .spec import Spec
 from .stream import hop_samples
 
 FOLDER = ".l3edge"  # of an index, in its archive
@@ -43,7 +44,10 @@ def add_parser(sub: Any, model: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="moments to show (default: 10)")
     parser.add_argument(
-        "--hop", type=float, metavar="S", help=f"seconds between the moments of a new index (default: {HOP:g})"
+        "--hop",
+        type=float,
+        metavar="S",
+        help=f"seconds between the moments of a new index (default: {HOP:g}, or what is nearest to it for the model)",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="of the lines (default: text)")
     parser.add_argument(
@@ -75,8 +79,10 @@ def run(args: argparse.Namespace) -> int:
 def _opened(args: argparse.Namespace, model: Model) -> index.Index:
     """The archive's index, made if there is none; Error where it is of another model or hop."""
     folder = args.index or args.archive / FOLDER
+    if not args.index and folder.is_symlink():
+        raise Error(f"{folder} is a link, which may lead anywhere; say where the index is with --index DIR")
     try:
-        opened = index.create(folder, index.About.of(model, args.hop or HOP))
+        opened = index.create(folder, index.About.of(model, args.hop or _default_hop(model.spec)))
     except OSError as error:
         raise Error(f"{folder}: no index can be made there ({error.strerror}); say where with --index DIR") from error
     about = opened.about
@@ -91,6 +97,11 @@ def _opened(args: argparse.Namespace, model: Model) -> index.Index:
     return opened
 
 
+def _default_hop(spec: Spec) -> float:
+    """HOP, or the nearest to it that the model has."""
+    return max(1, round(HOP * spec.sample_rate / spec.grid)) * spec.grid / spec.sample_rate
+
+
 def _add(model: Model, opened: index.Index, files: Mapping[str, search.File]) -> int:
     """Add what is new or has changed; the number of files that could not be."""
     new = [name for name, file in files.items() if not opened.is_current(name, file.size, file.mtime_ns)]
@@ -98,6 +109,7 @@ def _add(model: Model, opened: index.Index, files: Mapping[str, search.File]) ->
         return 0
     failed = 0
     with opened.writing() as writer, bar(len(new)) as progress:
+        writer.compact({name for name, file in files.items() if opened.is_current(name, file.size, file.mtime_ns)})
         for number, name in enumerate(new, 1):
             path, size, mtime_ns = files[name]
             if opened.is_current(name, size, mtime_ns):

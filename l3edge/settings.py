@@ -60,6 +60,12 @@ def read(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         raise OptionError(f"{where}: {error}") from error
 
 
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """OptionError where the value of a setting is not from `low` to `high`."""
+    if not low <= value <= high:
+        raise OptionError(f"{name} must be from {low:g} to {high:g}, got {value:g}")
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     """A value as its type, which may be `X | None`: a setting that can be left out, never one that is null."""
     if isinstance(hint, types.UnionType):

@@ -187,6 +187,17 @@ def test_device_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             SteadyMicrophone(**options)  # type: ignore[arg-type]
 
 
+def test_nothing_is_imported_from_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither what we import, nor what the interpreter does by itself (from Python 3.13 on: linecache)."""
+    for name in ("json", "numpy", "linecache", "l3edge", "sounddevice", "struct", "signal"):
+        (tmp_path / f"{name}.py").write_text(f"import os\nos.close(os.open({str(tmp_path / 'ran')!r}, os.O_CREAT))\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(l3edge.MicrophoneError) as refused:
+        SteadyMicrophone("no such microphone")
+    assert "capture process" not in str(refused.value)  # which was there to say what is wrong
+    assert not (tmp_path / "ran").exists()
+
+
 def test_messages_come_whole_whatever_the_pieces() -> None:
     message = Message(BLOCK, np.arange(6, dtype="<f4").tobytes(), Counts(1, 2, 3, 4, 5.5), 7, 8.25)
     buffer, found = bytearray(), []

@@ -22,7 +22,7 @@ import pytest
 
 import l3edge
 from l3edge.records import Event, Gap
-from l3edge.sinks import Sink, open_sink
+from l3edge.sinks import Sink, journal, open_sink
 from l3edge.sinks.outbox import Outbox
 from tests.reliability import record
 from tests.sinking import STARTED, Disk, about, arrays, finished, hop, lines, numbers, small_disk, until
@@ -199,6 +199,34 @@ def test_what_is_left_is_cut_to_whole_records(kind: str, other: str, tmp_path: P
         assert len(found) == (4 if length == len(data) else min(3, len(found)))
         assert len(list(folder.iterdir())) == (1 if found else 0)
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("finished_before", [False, True])
+def test_the_new_name_is_stored_before_the_old_one_goes(
+    finished_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut, which cannot be had here, may take both: what is asked of the system is looked at instead."""
+    with closing(files(tmp_path / "whole", "npz")) as sink:
+        sink.write(hop(0))
+        until(lambda: sink.figures()["written"])
+        (whole,) = (tmp_path / "whole").glob("*.part")
+        data = whole.read_bytes()
+    part, target = tmp_path / "x.npz.part", tmp_path / "x.npz"
+    part.write_bytes(data)
+    if finished_before:  # by a process that was killed then
+        journal.finish(part, target)
+        part.write_bytes(data)
+    folder, fsync, stored = tmp_path.stat().st_ino, os.fsync, []
+
+    def storing(descriptor: int) -> None:
+        fsync(descriptor)
+        if os.fstat(descriptor).st_ino == folder:
+            stored.append((target.exists(), part.exists()))
+
+    monkeypatch.setattr(os, "fsync", storing)
+    assert journal.finish(part, target)
+    assert (True, True) in stored
+    assert not part.exists()
 
 
 def test_what_is_no_journal_is_set_aside(tmp_path: Path) -> None:

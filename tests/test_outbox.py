@@ -191,10 +191,18 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(l3edge.OptionError, match="of something else"):
         Outbox(path, 100, MB)
+    assert path.read_bytes() == before
+
+
+def test_an_empty_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "photos.db"
     with sqlite3.connect(path) as database:
-        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("photos",)]
+        database.execute("PRAGMA application_id = 7")
     database.close()
-    assert len(path.read_bytes()) == len(before)
+    before = path.read_bytes()
+    with pytest.raises(l3edge.OptionError, match="of something else"):
+        Outbox(path, 100, MB)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("place", ["no/such/queue", "."])

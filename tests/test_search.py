@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,11 @@ import pytest
 import soundfile
 
 import l3edge
-from l3edge import index, search
+from l3edge import index, model_file, search
 
 from .conftest import STUBS
 from .reliability import record
+from .sinking import small_disk
 from .test_cli import COMMAND, ENVIRONMENT, assert_one_line_error, run
 from .test_learn import sound
 
@@ -138,7 +141,8 @@ def test_a_query_is_the_mean_of_what_is_heard_in_it(archive: Path) -> None:
 
 
 def files_of(folder: Path) -> list[str]:
-    return [json.loads(line)["file"] for line in (folder / index.FILES).read_text().splitlines()]
+    lines = map(json.loads, (folder / index.FILES).read_text().splitlines())
+    return [line["file"] for line in lines if "file" in line]
 
 
 def test_only_what_is_new_is_added(archive: Path) -> None:
@@ -160,7 +164,6 @@ def test_files_that_changed_or_went(archive: Path) -> None:
     assert found[0]["file"] == "2024/c, d.wav"
     assert found[0]["time"] == 1.0
     assert {m["file"] for m in found} == {"a.wav", "2024/c, d.wav"}
-    assert files_of(archive / ".l3edge").count("2024/c, d.wav") == 2
 
 
 def test_files_that_cannot_be_read_are_told_each_time(archive: Path) -> None:
@@ -186,6 +189,22 @@ def test_an_index_belongs_to_its_model_and_hop(archive: Path) -> None:
     assert_one_line_error(ask(archive, "--hop", 0.1), 2, "moments every 0.5 s")
     assert_one_line_error(ask(archive, "--hop", 0.07), 2, "hop must be a multiple")
     assert len(moments(archive, "--hop", 0.5)) == 10
+
+
+def test_a_model_without_the_default_hop_has_the_nearest(archive: Path, tmp_path: Path) -> None:
+    """The stub at another rate: its step of 1600 samples is 0.0726 s, of which seven are 0.508 s."""
+    file = model_file.read(STUB)
+    spec = dataclasses.replace(file.spec, front_end=dataclasses.replace(file.spec.front_end, sample_rate=22_050))
+    known = {key: file.metadata[key] for key in ("name", "recipe", "target", "parity", "provenance")}
+    model_file.write(tmp_path / "m.tflite", file.flatbuffer, {**known, "spec": spec.to_json()})
+    for _ in range(2):
+        done = run("search", "--model", tmp_path / "m.tflite", tmp_path / "query.wav", archive)
+        assert done.returncode == 0, done.stderr
+    assert index.Index(archive / ".l3edge").about.hop == pytest.approx(7 * 1600 / 22_050)
+    refused = ("--hop", 0.5, "--index", tmp_path / "elsewhere")
+    done = run("search", "--model", tmp_path / "m.tflite", tmp_path / "query.wav", archive, *refused)
+    assert_one_line_error(done, 2, "use 0.507936508")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_index_elsewhere(archive: Path, tmp_path: Path) -> None:
@@ -267,6 +286,130 @@ def test_two_writers(tmp_path: Path) -> None:
     assert [entry.row for entry in index.Index(tmp_path / "i").entries.values()] == [0, 3]
 
 
+# --- what changed or went ---------------------------------------------------------------------------------------------
+
+
+def values(file: str, mtime_ns: int) -> np.ndarray:
+    """Rows that no other file has, nor another state of it."""
+    return np.random.default_rng([int(file), mtime_ns]).normal(size=(5, 8)).astype(np.float32)
+
+
+def assert_whole(opened: index.Index) -> None:
+    """Each entry has the rows that it was added with."""
+    for entry in opened.entries.values():
+        (rows,) = opened.blocks(entry)
+        wanted = values(entry.file, entry.mtime_ns)
+        np.testing.assert_allclose(rows, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-3)
+
+
+def change(opened: index.Index, files: list[str], mtime_ns: int) -> None:
+    """Add files anew; those that there were before and are not given have gone."""
+    with opened.writing() as writer:
+        writer.compact({name for name in opened.entries if int(name) % 3 == 0})
+        for name in files:
+            writer.add(name, 1, mtime_ns, [values(name, mtime_ns)])
+
+
+def test_an_index_of_files_that_change_does_not_grow(tmp_path: Path) -> None:
+    """A third of twelve files stays, the others change: what is dead may take as much room as what lives."""
+    folder = tmp_path / "i"
+    opened = made_index(folder)
+    change(opened, [str(k) for k in range(12)], 0)
+    sizes = []
+    for when in range(1, 30):
+        change(opened, [str(k) for k in range(12) if k % 3], when)
+        assert_whole(opened)
+        again = index.Index(folder)
+        assert again.entries == opened.entries
+        assert len(again.entries) == 12
+        assert {path.name for path in folder.iterdir()} == {index.ABOUT, index.FILES, again.rows_path.name}
+        sizes.append(sum(path.stat().st_size for path in folder.iterdir()))
+    assert again.generation > 5
+    assert max(sizes) < 3000
+
+
+def test_a_search_reclaims_what_changed_or_went(archive: Path) -> None:
+    moments(archive)
+    (archive / "2024" / "may" / "b.flac").unlink()
+    for at in (0.5, 2.5, 4.5):
+        write(archive / "2024" / "c, d.wav", planted(3, at))
+        found = moments(archive, "--top", 1000)
+        assert (found[0]["file"], found[0]["time"]) == ("2024/c, d.wav", at + 0.5)
+    assert files_of(archive / ".l3edge") == ["a.wav", "2024/c, d.wav"]
+    (rows,) = (archive / ".l3edge").glob("rows*")
+    assert rows.stat().st_size == 2 * 15 * 8 * 2
+
+
+def test_a_search_beside_a_copy_says_so(tmp_path: Path) -> None:
+    opened = made_index(tmp_path / "i")
+    change(opened, ["0"], 0)
+    beside = index.Index(tmp_path / "i")
+    change(opened, ["1", "2"], 1)
+    change(opened, ["1", "2"], 2)
+    assert index.Index(tmp_path / "i").generation == 1
+    with pytest.raises(l3edge.Error, match="search again"):
+        list(beside.blocks(beside.entries["0"]))
+
+
+def test_a_disk_too_full_for_a_copy(tmp_path: Path) -> None:
+    """It has room for what is added, and not for a copy besides."""
+    with small_disk(tmp_path / "disk") as disk:
+        opened = made_index(disk.path / "i")
+        with opened.writing() as writer:
+            for name in "abc":
+                writer.add(name, 1, 1, [np.ones((20_000, 8), np.float32)])
+        with opened.writing() as writer:
+            writer.compact({"c"})
+            writer.add("d", 1, 1, [np.ones((3, 8), np.float32)])
+        again = index.Index(disk.path / "i")
+        assert (again.generation, set(again.entries)) == (0, set("abcd"))
+        assert {path.name for path in again.folder.iterdir()} == {index.ABOUT, index.FILES, index.ROWS}
+        subprocess.run(["mount", "-o", "remount,size=2m", str(disk.path)], check=True)
+        with opened.writing() as writer:
+            writer.compact({"c"})
+        again = index.Index(disk.path / "i")
+        assert (again.generation, set(again.entries), again.rows) == (1, {"c"}, 20_000)
+
+
+COPYING = """
+import sys
+from pathlib import Path
+from l3edge import index
+from tests.test_search import change
+opened = index.Index(Path(sys.argv[1]))
+print(flush=True)
+time = 1 + max(entry.mtime_ns for entry in opened.entries.values())
+while True:
+    change(opened, [str(k) for k in range(12) if k % 3], time)
+    time += 1
+"""
+
+
+def test_kill_9_while_it_is_copied(tmp_path: Path) -> None:
+    """What stays is there, and right, after each kill; and in the end nothing is left over."""
+    opened, numbers, generations = made_index(tmp_path / "i"), random.Random(5), [0]
+    change(opened, [str(k) for k in range(12)], 0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COPYING, str(tmp_path / "i")], stdout=subprocess.PIPE, env=ENVIRONMENT
+        )
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(numbers.uniform(0.0, 0.1))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        again = index.Index(tmp_path / "i")
+        assert_whole(again)
+        assert {entry.file for entry in again.entries.values() if entry.mtime_ns == 0} == {"0", "3", "6", "9"}
+        generations.append(again.generation)
+    assert generations == sorted(generations)
+    assert generations[-1] > 20
+    change(again, ["1"], again.entries["0"].mtime_ns)
+    assert {path.name for path in again.folder.iterdir()} == {index.ABOUT, index.FILES, again.rows_path.name}
+    record("index-killed-copying", {"kills": 20, "copies": generations[-1], "broken": 0})
+
+
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +488,16 @@ def edit(name: str, **values: object) -> Damage:
     return damage
 
 
+def generation(value: object) -> Damage:
+    """A list of files that says of which copy it is."""
+
+    def damage(folder: Path) -> None:
+        text = (folder / index.FILES).read_text()
+        (folder / index.FILES).write_text(json.dumps({"generation": value}) + "\n" + text)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -358,6 +511,7 @@ def edit(name: str, **values: object) -> Damage:
         *(edit(index.FILES, row=value) for value in (0, -1, 10**18, 10**400, 1.5, True, None)),
         *(edit(index.FILES, rows=value) for value in (16, -1, 2**62, 10**30, "1")),
         *(edit(index.FILES, size=value) for value in (1.5, 2**63, None)),
+        *(generation(value) for value in (0, -1, 1, 1.5, 10**400, "../x", None, True)),
         edit(index.FILES, file=3),
         edit(index.FILES, more=1),
         lambda folder: (folder / index.FILES).write_text("[" * 5000 + "\n"),
@@ -400,3 +554,39 @@ def test_rows_that_are_no_numbers(archive: Path) -> None:
     rows.write_bytes(np.random.default_rng(1).bytes(rows.stat().st_size))
     for moment in moments(archive, "--top", 1000):
         assert np.isfinite(moment["score"])
+
+
+# --- an archive of somebody else's ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", ["none", "some"])
+@pytest.mark.parametrize("name", [index.ABOUT, index.FILES, index.ROWS])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_what_is_no_file_is_never_opened(kind: str, name: str, rows: str, archive: Path) -> None:
+    """Whatever it leads to stays as it was, and nobody waits for what never comes."""
+    theirs = archive.parent / "precious"
+    theirs.write_bytes(b"binary without an end of line" * 100)
+    if rows == "some":
+        moments(archive)
+        write(archive / "new.wav", planted(5))
+    else:
+        made_index(archive / ".l3edge")
+    path = archive / ".l3edge" / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(theirs if kind == "link" else archive.parent / "made")
+    assert_one_line_error(ask(archive), 1, f"{name}: ", "remove", "to index anew")
+    assert theirs.read_bytes() == b"binary without an end of line" * 100
+    assert not (archive.parent / "made").exists()
+
+
+def test_an_index_that_is_a_link_must_be_asked_for(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (archive / ".l3edge").symlink_to(tmp_path / "elsewhere")
+    assert_one_line_error(ask(archive), 1, ".l3edge is a link", "--index DIR")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert len(moments(archive, "--index", archive / ".l3edge")) == 10

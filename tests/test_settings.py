@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l3edge import OptionError
-from l3edge.settings import read
+from l3edge.settings import check_range, read
 from l3edge.sinks import files
 
 
@@ -42,6 +42,14 @@ def test_values_of_toml() -> None:
     told = made(name="x", max_count=7, ratio=2, fast=True, folder="a/b", kinds=["p", "q+r"])
     assert told == Example("x", 7, 2.0, True, Path("a/b"), ["p", "q+r"])
     assert type(told.ratio) is float
+
+
+@pytest.mark.parametrize("value", [0.5, 2, 3.0])
+def test_a_range_has_its_ends(value: float) -> None:
+    check_range("ratio", value, 0.5, 3)
+    for wrong in (value - 3, value + 3, float("nan")):
+        with pytest.raises(OptionError, match=r"^ratio must be from 0\.5 to 3, got "):
+            check_range("ratio", wrong, 0.5, 3)
 
 
 def test_texts_of_a_command_line() -> None:

@@ -1,4 +1,4 @@
-"""Rotating files of JSON lines or arrays, for months: `[sinks.files]` of a configuration, or `--sink files:dir=heard`.
+"""Rotating files of JSON lines or arrays, for months: `[[sink]]` with `kind = "files"`, or `--sink files:dir=heard`.
 
 Each record is appended whole to the current file, whose name ends in `.part`. At a size or after some hours of sound it
 is stored, and takes its final name: when it was begun, in UTC, and a number that grows (the order, should the clock
@@ -56,13 +56,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise OptionError(f"format must be {' or '.join(FORMATS)}, got {self.format!r}")
-        for name, value, low, high in (
-            ("max-mb", self.max_mb, 0.01, 1024),
-            ("max-hours", self.max_hours, 0.001, 10_000),
-            ("fsync-seconds", self.fsync_seconds, 0.05, 3600),
-        ):
-            if not low <= value <= high:
-                raise OptionError(f"{name} must be from {low:g} to {high:g}, got {value:g}")
+        settings.check_range("max-mb", self.max_mb, 0.01, 1024)
+        settings.check_range("max-hours", self.max_hours, 0.001, 10_000)
+        settings.check_range("fsync-seconds", self.fsync_seconds, 0.05, 3600)
         if self.keep_mb is not None and not 2 * self.max_mb <= self.keep_mb <= 1e9:
             raise OptionError(f"keep-mb must be at least twice max-mb, {2 * self.max_mb:g}, got {self.keep_mb:g}")
 

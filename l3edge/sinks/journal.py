@@ -1,7 +1,8 @@
 """Files of arrays (.npz), which grow as a journal: a line of JSON, then records of one size, in the order they came.
 
 An .npz cannot be appended to. A journal can, and what a killed process leaves of it is whole records and a rest to cut
-off. When it is finished its records become arrays, in memory about the size of the journal.
+off. When it is finished its records become arrays: what is wide, such as embeddings, a megabyte at a time, the rest
+in memory.
 
     embeddings      float32 [t, d]
     times           float64 [t], seconds in the stream, centres of the windows
@@ -113,8 +114,20 @@ def finish(part: Path, target: Path) -> bool:
                 _save(journal, out)
                 out.flush()
                 os.fsync(out.fileno())
+    finished = target.exists()
+    if finished:
+        _store_names(part.parent)  # else a power cut may take both, where the file system has no journal
     part.unlink()
-    return target.exists()
+    return finished
+
+
+def _store_names(folder: Path) -> None:
+    """Have the names stored that files have now."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _room(part: Path) -> None:

@@ -80,15 +80,11 @@ class Settings:
             raise OptionError(f"host must be a name or address, got {self.host!r}")
         if set("+#") & set(self.topic) or self.topic.startswith(("$", "/")) or self.topic.endswith("/"):
             raise OptionError(f"topic must be a name without + and #, without / at its ends, got {self.topic!r}")
-        for name, value, low, high in (
-            ("port", PORT if self.port is None else self.port, 1, 65535),
-            ("keepalive", self.keepalive, 5, 3600),
-            ("every", self.every, 0, 3600),
-            ("queue-mb", self.queue_mb, 0.1, 10_000),
-            ("queue-messages", self.queue_messages, 1, MOST_QUEUED),
-        ):
-            if not low <= value <= high:
-                raise OptionError(f"{name} must be from {low:g} to {high:g}, got {value:g}")
+        settings.check_range("port", PORT if self.port is None else self.port, 1, 65535)
+        settings.check_range("keepalive", self.keepalive, 5, 3600)
+        settings.check_range("every", self.every, 0, 3600)
+        settings.check_range("queue-mb", self.queue_mb, 0.1, 10_000)
+        settings.check_range("queue-messages", self.queue_messages, 1, MOST_QUEUED)
         if unknown := [kind for kind in self.send if kind not in KINDS]:
             raise OptionError(f"send must be some of {', '.join(KINDS)}, got {unknown[0]!r}")
         if self.ca_file and not self.tls:

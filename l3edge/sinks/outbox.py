@@ -198,12 +198,14 @@ class Outbox:
         database = sqlite3.connect(name, timeout=RETRY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             database.text_factory = lambda text: text.decode("utf-8", "replace")
+            empty = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            application = database.execute("PRAGMA application_id").fetchone()[0]
+            if application != APPLICATION and (application or not empty):  # before anything of it is changed
+                raise OptionError(f"queue {name} is a database of something else; give the path of a new one")
             for pragma in ("journal_mode = WAL", "synchronous = NORMAL", f"wal_autocheckpoint = {WAL_PAGES}"):
                 database.execute(f"PRAGMA {pragma}")
-            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if empty:
                 database.executescript(SCHEMA)
-            if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-                raise OptionError(f"queue {name} is a database of something else; give the path of a new one")
             if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("corrupt")
             self._count(database)
