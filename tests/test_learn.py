@@ -22,9 +22,9 @@ from l3edge import clips, head_file, learning
 from l3edge.heads import UNKNOWN, softmax
 
 from .conftest import STUBS
+from .pulse import Pulse, noise, sound_server
 from .test_cli import assert_one_line_error, run
 from .test_heads import LABELS, clouds
-from .pulse import Pulse, noise, sound_server
 
 STUB = STUBS[0]
 ESC10 = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"

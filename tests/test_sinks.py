@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import l3edge
 from l3edge import sinks
 from l3edge.records import About, Event, Gap, Record
+from l3edge.sinks import files, mqtt
 from l3edge.sinks.lines import Lines
 from tests.sinking import SIZE, about, hop
 
@@ -107,6 +110,25 @@ def test_events_in_json_are_rounded_and_hops_are_not() -> None:
     assert first["time"] == inexact
     assert ended == {"event": "bell", "onset": 11.95, "offset": 12.35, "score": 0.9595}
     assert begun == {**ended, "offset": None}
+
+
+@pytest.mark.parametrize(("title", "kind"), [("Files", files.Settings), ("MQTT", mqtt.Settings)])
+def test_the_documentation_has_all_settings_and_their_defaults(title: str, kind: type) -> None:
+    text = (ROOT / "docs" / "sinks.md").read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    table = text.split("| setting | default | |\n|---|---|---|\n")[1].split("\n\n")[0]
+    told = dict(re.match(r"\| `(.+?)` \| (.+?) \|", line).groups() for line in table.splitlines())  # type: ignore[union-attr]
+    assert told == {field.name.replace("_", "-"): _default(field) for field in dataclasses.fields(kind)}
+
+
+def _default(field: dataclasses.Field[object]) -> str:
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if value is dataclasses.MISSING:
+        return "must be given"
+    if isinstance(value, float):
+        value = f"{value:g}"
+    elif isinstance(value, list):
+        value = "+".join(value)
+    return "none" if value is None else f"`{str(value).lower()}`"
 
 
 def test_an_unknown_kind_is_refused() -> None:
