@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import audio
 from .display import dbfs
 from .errors import AudioError, OptionError
-from .folders import audio_files
+from .folders import audio_files, printable, visible_files
 from .heads import BACKGROUND
 from .learning import Windows
 from .model import Model
@@ -38,11 +38,27 @@ def labelled(folder: Path) -> list[tuple[str, Path]]:
     """The audio files of each label, in the order of labels and paths; OptionError where a label cannot be one."""
     found = [(path.relative_to(folder).parts, path) for path in audio_files(folder)]
     made = sorted((parts[0], path) for parts, path in found if len(parts) > 1)
+    labels = {label for label, _ in made}
+    for each in sorted(folder.iterdir()):
+        if each.is_dir() and each.name not in labels and not each.name.startswith("."):
+            print(f"l3edge: warning: {printable(each.name)}: {_without_audio(each)}", file=sys.stderr)
     if not made:
         raise AudioError(f"{folder}: no sub-folder has an audio file; there must be one for each label, with its clips")
-    if not are_names(sorted({label for label, _ in made})):
+    if not are_names(sorted(labels)):
         raise OptionError(f"{folder}: names of sub-folders are the labels, and must be short and printable")
     return made
+
+
+def _without_audio(folder: Path) -> str:
+    """Why a folder has no clips."""
+    if folder.is_symlink():
+        return "a link to a folder, which is not followed; make it a folder of links to files"
+    others = [path.name for path in visible_files(folder)]
+    if not others:
+        return "an empty folder, which is no label"
+    count = "1 other file" if len(others) == 1 else f"{len(others)} other files"
+    example = f"{'' if len(others) == 1 else 'such as '}{printable(others[0])}"
+    return f"no audio file that can be read ({count}, {example}); WAV, FLAC, OGG, MP3 and AIFF are read"
 
 
 def embedded(model: Model, path: Path, hop: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

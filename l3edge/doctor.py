@@ -55,6 +55,7 @@ def run(as_json: bool = False) -> int:
         *engines,
         _package("soxr", "soxr", "sound that does not have the model's rate"),
         _package("soundfile", "soundfile", "audio files"),
+        _mqtt(),
         *_microphone(),
         _edge_tpu(),
     ]
@@ -133,6 +134,19 @@ def _package(module: str, package: str, purpose: str) -> Finding:
     except (ImportError, OSError) as error:
         return Finding(package, "failed", f"does not load ({error})", f"pip install --force-reinstall {package}")
     return Finding(package, "ok", package_version(package))
+
+
+def _mqtt() -> Finding:
+    """paho-mqtt, which is not installed unless asked for."""
+    finding = _package("paho", "paho-mqtt", "--sink mqtt")
+    if finding.state == "ok":
+        from .sinks.broker import paho
+
+        try:
+            paho()
+        except Error as error:
+            return Finding("paho-mqtt", "failed", f"{finding.detail}: {error}")
+    return finding
 
 
 def _microphone() -> list[Finding]:

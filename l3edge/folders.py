@@ -21,11 +21,19 @@ def audio_files(folder: Path) -> Iterator[Path]:
     """
     if not folder.is_dir():
         raise AudioError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    return (path for path in visible_files(folder) if path.name.lower().endswith(SUFFIXES))
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files under a folder at any depth, sorted; hidden ones and links to folders left out."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(parent, name)
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def printable(name: str) -> str:
+    """A file's name in one line of text, with a question mark for what cannot be shown."""
+    return "".join(each if each.isprintable() else "?" for each in os.fsencode(name).decode("utf-8", "replace"))
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ from .stream import hop_samples
 from .tags import are_names
 
 CLIPS, CLIP_SECONDS = 5, 3.0  # that are recorded
+CUE_SECONDS = 1.0  # in which people get ready for a clip
+QUIET = -60.0  # dBFS of a clip, below which hardly anything can have been meant
 
 
 def add_parser(
@@ -177,20 +179,57 @@ def _record(args: argparse.Namespace) -> int:
     if not are_names([args.record]) or "/" in args.record or args.record.startswith("."):
         raise OptionError(f"--record {args.record!r} must be a label: short, printable, without a slash or a first dot")
     folder = args.folder / args.record
-    folder.mkdir(parents=True, exist_ok=True)
     count, seconds = args.clips or CLIPS, args.duration or CLIP_SECONDS
     made = 0
-    with Interrupt() as interrupt, sources.microphone(args.device, None, None) as source:
+    with _made(folder), Interrupt() as interrupt, sources.microphone(args.device, None, None) as source:
         assert source.microphone
-        print(f"{source.name}: {count} clips of {seconds:g} s, {folder}; Ctrl-C ends it", file=sys.stderr)
+        print(f"{source.name}: {_clips(count)} of {seconds:g} s, {folder}; Ctrl-C ends it", file=sys.stderr)
         blocks = interrupt.until(source.blocks, source.microphone.stop)
-        while made < count and (told := _record_clip(source, blocks, folder, seconds)):
+        while made < count:
+            _cue(f"clip {made + 1} of {count} in {CUE_SECONDS:g} s", source, blocks)
+            if not (told := _record_clip(source, blocks, folder, seconds)):
+                break
             made += 1
             print(told, flush=True)
-    print(f"l3edge: {made} clips of {args.record} recorded", file=sys.stderr)
+    print(f"l3edge: {_clips(made)} of {args.record} recorded", file=sys.stderr)
     if made and args.output is None:
         print(f"l3edge: when each label has some: l3edge learn --output head.json {args.folder}", file=sys.stderr)
     return 128 + interrupt.signal if interrupt.signal else 0
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A folder, which is taken away again, with those above it, where it was not there and nothing came into it."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for each in new:
+                each.rmdir()
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
+
+
+def _cue(text: str, source: Source, blocks: Iterator[Block]) -> None:
+    """Say that a clip will begin, and when it does; what is heard until then is not kept."""
+    print(text, end="", file=sys.stderr, flush=True)
+    missing = round(CUE_SECONDS * source.sample_rate)
+    try:
+        for block in sources.limited(blocks, missing):
+            missing -= block.lost + len(block.samples)
+    finally:
+        print("" if missing else ": now", file=sys.stderr, flush=True)
+
+
+def _quiet(level: float) -> str:
+    """What to say of a clip's level in dBFS."""
+    if level < SILENCE:
+        return "; digital silence: is it muted?"
+    return "; nearly silent: is the microphone near enough, and its gain up?" if level < QUIET else ""
 
 
 def _record_clip(source: Source, blocks: Iterator[Block], folder: Path, seconds: float) -> str | None:
@@ -212,7 +251,7 @@ def _record_clip(source: Source, blocks: Iterator[Block], folder: Path, seconds:
         if missing:
             raise _EndedError
         level = dbfs(energy / frames / source.channels)
-        return f"{path}  {level:.1f} dBFS" + ("; digital silence: is it muted?" if level < SILENCE else "")
+        return f"{path}  {level:.1f} dBFS{_quiet(level)}"
     return None
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OptionError
+from .errors import AudioError, OptionError
 from .heads import BACKGROUND, KINDS, Candidate, Floats, Head, Validation, nearest, softmax, unit
 from .model import Model
 
@@ -30,6 +30,7 @@ SLACK = 1.7  # times farther, where no clip could be held out to measure that on
 FLOOR = 0.1  # of the mean variance, added to each: values that hardly ever change must not decide
 MOST_STEPS = 500
 TOLERANCE = 1e-3  # of a weight, relative to the largest one
+LEAST_THRESHOLD = 1e-2  # below which not even a second recording of the same sound would be known
 NULL = 1e-3  # of the largest variance: directions of less are noise, and slow
 
 Single = NDArray[np.float32]
@@ -71,7 +72,8 @@ class Judged(NamedTuple):
 
 
 def learn(windows: Windows, labels: Sequence[str], model: Model, hop: float) -> Head:
-    """The head of labelled windows; OptionError unless they have two labels, one of which is no background."""
+    """The head of labelled windows; OptionError unless they have two labels, one of which is no background, AudioError
+    where all that is known of them is one sound each."""
     clips = clips_of(windows, len(labels))
     if len(labels) < 2 or not all(clips) or set(labels) <= set(BACKGROUND):
         raise OptionError(
@@ -87,6 +89,11 @@ def learn(windows: Windows, labels: Sequence[str], model: Model, hop: float) -> 
     threshold = judged.threshold if judged else None
     if threshold is None:
         threshold = SLACK * quantile(distances(fit.z, fit.means), fit.weights * _known(windows, labels))
+    if threshold < LEAST_THRESHOLD:
+        raise AudioError(
+            "there is nothing to set the unknown threshold by, as what was heard of a label does not differ: give each "
+            "two clips at least, or longer ones than a window, of sound and no digital silence"
+        )
     temperature = judged.temperature if judged else calibrated(_logits(fit.z, nearest(fit.means)), windows, fit.weights)
     return Head(
         model=model.name,

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from . import index, search
 from .commands import describe, load_model
 from .display import Progress, Terminal, clock
-from .errors import Error, OptionError
-from .folders import bar
+from .errors import AudioError, Error, OptionError
+from .folders import SUFFIXES, bar, printable
 from .model import Model
+from .model_file import replacing
 from .sinks.lines import FORMATS
 from .spec import Spec
 from .stream import hop_samples
 
 FOLDER = ".l3edge"  # of an index, in its archive
 HOP = 0.5  # s, between the moments of a new index
+UNREADABLE = "unreadable.json"  # in the index's folder: {file: [size, mtime_ns]} of what people were told of
+MOST_UNREADABLE = 1 << 24  # bytes
 
 
 def add_parser(sub: Any, model: argparse.ArgumentParser) -> None:
@@ -36,7 +39,8 @@ def add_parser(sub: Any, model: argparse.ArgumentParser) -> None:
         parents=[model],
         help="find the moments of an archive that sound most like a sound",
         description="Find the moments of an archive, a folder of audio files at any depth, that sound most like QUERY. "
-        "The first search indexes the archive; later ones add what is new.",
+        "A moment is a window of the model, a second long: of those of a file that overlap only the best is shown, and "
+        "what lasts longer may be shown as several. The first search indexes the archive; later ones add what is new.",
     )
     parser.add_argument(
         "query", type=Path, metavar="QUERY", help="an audio file; of one longer than a window, the mean"
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         hop_samples(args.hop, model.spec)
     wanted = search.query(model, args.query)
     files = search.files(args.archive)
+    if not files:
+        raise AudioError(f"no audio file in {args.archive}; there must be some, at any depth: {', '.join(SUFFIXES)}")
     opened = _opened(args, model)
     failed = _add(model, opened, files)
     live = [opened.entries[name] for name, file in files.items() if opened.is_current(name, file.size, file.mtime_ns)]
@@ -72,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     moments = search.search(opened, sorted(live, key=lambda entry: entry.row), wanted, window, args.top)
     _tell(moments, args)
     if failed:
-        print(f"l3edge: warning: {failed} of {len(files)} files could not be read, and are not in it", file=sys.stderr)
+        left = "1 file that cannot be read is" if failed == 1 else f"{failed} files that cannot be read are"
+        print(f"l3edge: warning: {left} left out", file=sys.stderr)
     return 0
 
 
@@ -103,11 +110,11 @@ def _default_hop(spec: Spec) -> float:
 
 
 def _add(model: Model, opened: index.Index, files: Mapping[str, search.File]) -> int:
-    """Add what is new or has changed; the number of files that could not be."""
+    """Add what is new or has changed; the number of files that could not be, of which people are told once."""
     new = [name for name, file in files.items() if not opened.is_current(name, file.size, file.mtime_ns)]
     if not new:
         return 0
-    failed = 0
+    told, failed = _unreadable(opened.folder / UNREADABLE), {}
     with opened.writing() as writer, bar(len(new)) as progress:
         writer.compact({name for name, file in files.items() if opened.is_current(name, file.size, file.mtime_ns)})
         for number, name in enumerate(new, 1):
@@ -117,11 +124,27 @@ def _add(model: Model, opened: index.Index, files: Mapping[str, search.File]) ->
             try:
                 writer.add(name, size, mtime_ns, _shown(model, path, opened.about.hop, progress, number))
             except Error as error:
-                failed += 1
+                failed[name] = [size, mtime_ns]
+                if told.get(name) == failed[name]:
+                    continue
                 if progress:
                     progress.clear()
                 print(f"l3edge: warning: {describe(error, path)}", file=sys.stderr)
-    return failed
+        if failed != told:
+            with replacing(opened.folder / UNREADABLE) as part:
+                part.write_text(json.dumps(failed))
+    return len(failed)
+
+
+def _unreadable(path: Path) -> dict[str, Any]:
+    """What was told of before. A list that is none costs no more than to be told again."""
+    if not path.is_file() or path.stat().st_size > MOST_UNREADABLE:
+        return {}
+    try:
+        told = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _shown(
@@ -148,5 +171,4 @@ def _tell(moments: Sequence[search.Moment], args: argparse.Namespace) -> None:
         elif args.format == "csv":
             csv.writer(sys.stdout, lineterminator="\n").writerow([terminal.shown(name), moment.time, score])
         else:
-            shown = "".join(each if each.isprintable() else "?" for each in name)
-            print(f"{moment.score:6.3f}  {clock(moment.time):>10}  {terminal.shown(shown)}")
+            print(f"{moment.score:6.3f}  {clock(moment.time):>10}  {terminal.shown(printable(moment.file))}")

@@ -569,6 +569,26 @@ def test_doctor() -> None:
     assert run("doctor").stdout.count("\n") == len(names)
 
 
+def test_doctor_tells_of_paho_mqtt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Installed, missing, and older than what the sink needs."""
+
+    def finding() -> dict[str, str]:
+        doctor.run(as_json=True)
+        (found,) = (f for f in json.loads(capsys.readouterr().out)["findings"] if f["what"] == "paho-mqtt")
+        return dict(found)
+
+    monkeypatch.setattr(doctor, "ENGINES", {})  # whose children take seconds
+    client = pytest.importorskip("paho.mqtt.client")
+    assert finding()["state"] == "ok"
+    with monkeypatch.context() as patch:
+        patch.delattr(client, "CallbackAPIVersion")
+        assert finding()["state"] == "failed"
+        assert "needs paho-mqtt 2 or later" in finding()["detail"]
+    monkeypatch.setitem(sys.modules, "paho", None)
+    missing = {"detail": "not installed, needed for --sink mqtt", "mend": "pip install paho-mqtt"}
+    assert finding() == {"what": "paho-mqtt", "state": "missing", **missing}
+
+
 def test_doctor_does_not_import_what_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """tflite-runtime beside NumPy 2 takes the process down, even if it is only the child."""
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: name)

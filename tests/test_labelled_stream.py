@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 import l3edge
+from l3edge.backlog import Block
+from l3edge.config import tomllib
 from l3edge.display import LiveView, Meter, Terminal
 from tests.conftest import STUBS
 from tests.field.clips import RATE, background, beep, knock
-from tests.test_cli import run
+from tests.test_cli import ENVIRONMENT, run
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,8 @@ def test_the_same_in_every_format(head: Path, room: Path, tmp_path: Path) -> Non
 
     rows = list(csv.DictReader(run("stream", "--input", room, "--head", head, "--format", "csv").stdout.splitlines()))
     assert [row["label"] for row in rows] == labels
+    named = {name: float(score) for name, score in rows[0].items() if name.startswith("label:")}
+    assert {f"label:{name}": score for name, score in json.loads(lines[0])["labels"].items()} == named
 
     text = run("stream", "--input", room, "--head", head).stdout
     assert text.count(" begins\n") == text.count(" until ") == 2
@@ -82,8 +90,9 @@ def test_the_same_in_every_format(head: Path, room: Path, tmp_path: Path) -> Non
         assert made["labels"].shape == (len(labels), 3)
         assert made["label_names"].tolist() == ["background", "beep", "knock"]
         assert made["events"]["label"].tolist() == [record["event"] for record in ended]
-        np.testing.assert_array_equal(made["events"]["onset"], [record["onset"] for record in ended])
-        np.testing.assert_array_equal(made["events"]["offset"], [record["offset"] for record in ended])
+        for name, digits in (("onset", 6), ("offset", 6), ("score", 4)):
+            exact = made["events"][name].tolist()
+            assert [record[name] for record in ended] == [round(value, digits) for value in exact]
 
 
 def test_a_gap_ends_what_goes_on(
@@ -123,6 +132,47 @@ def test_a_gap_ends_what_goes_on(
     assert after[0]["offset"] == 5.5
     assert (after[1]["event"], after[1]["offset"]) == ("beep", None)  # and begun anew behind it
     assert after[1]["onset"] >= 7.5
+
+
+def documented(mark: str, page: str = "sinks.md") -> str:
+    """A block of the documentation."""
+    text = (Path(__file__).parent.parent / "docs" / page).read_text()
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert found, mark
+    return found[1]
+
+
+def test_the_events_in_the_documentation_end(head: Path, room: Path) -> None:
+    """At a gap of half a second within the beep, at silence, and at the end, within the knocks."""
+    audio = soundfile.read(room, dtype="float32")[0][: 15 * RATE]
+    blocks = [Block(audio[: 11 * RATE // 2]), Block(audio[6 * RATE :], lost=RATE // 2)]
+    names: dict[str, Any] = {"model": l3edge.load().with_head(head), "sample_rate": RATE, "blocks": blocks}
+    exec(documented("events", "learn.md"), names)
+    told = [(event.label, event.offset is None) for event in names["events"]]
+    assert told == [(label, begins) for label in ("beep", "beep", "knock") for begins in (True, False)]
+    before, behind, last = names["events"][1::2]
+    assert before.offset == pytest.approx(5.0)
+    assert behind.onset >= 6.5
+    assert 14 < last.offset < 15.5
+
+
+def test_the_sink_in_the_documentation_counts(head: Path, room: Path, tmp_path: Path) -> None:
+    """Installed as a package is, and used by the command that is given there."""
+    (tmp_path / "counter.py").write_text(documented("counter.py"))
+    points = tomllib.loads(documented("entry point"))["project"]["entry-points"]["l3edge.sinks"]
+    information = tmp_path / "counter-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: counter\nVersion: 1.0\n")
+    listed = "".join(f"{name} = {value}\n" for name, value in points.items())
+    (information / "entry_points.txt").write_text(f"[l3edge.sinks]\n{listed}")
+    program, *options = shlex.split(documented("use"))
+    assert program == "l3edge"
+    options[options.index("home.json")] = str(head)
+    path = f"{ENVIRONMENT['PYTHONPATH']}{os.pathsep}{tmp_path}"
+    done = run(*options, "--input", room, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert (tmp_path / "knocks.txt").read_text() == "1\n"
 
 
 def test_a_head_of_another_model(head: Path, room: Path, tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +22,9 @@ from l3edge import clips, head_file, learning
 from l3edge.heads import UNKNOWN, softmax
 
 from .conftest import STUBS
+from .pulse import Pulse, noise, sound_server
 from .test_cli import assert_one_line_error, run
 from .test_heads import LABELS, clouds
-from .test_microphone import Pulse, sound_server
 
 STUB = STUBS[0]
 ESC10 = Path(os.environ.get("L3EDGE_DATA", Path(__file__).parents[2] / "shared" / "data")) / "esc10"
@@ -116,6 +120,19 @@ def test_labels_that_cannot_be_told_apart(labels: list[str], model: l3edge.Model
         learning.learn(own, labels, model, 0.1)
 
 
+def test_what_does_not_differ_has_no_threshold(model: l3edge.Model) -> None:
+    """A window of each label, or the same one again and again: any other sound would be farther away than these."""
+    windows = clouds(8, clips=2)
+    first = windows.where(np.arange(len(windows.label)) % 20 == 0)
+    same = windows._replace(values=np.repeat(first.values, 20, axis=0))
+    alike = windows._replace(values=np.ones_like(windows.values))
+    for own in (first, same, alike):
+        with pytest.raises(l3edge.AudioError, match="nothing to set the unknown threshold by"):
+            learning.learn(own, LABELS, model, 0.1)
+    two = windows.where(np.arange(len(windows.label)) % 10 == 0)  # a window of each clip is enough
+    assert learning.learn(two, LABELS, model, 0.1).threshold > 0.1
+
+
 def test_one_clip_of_each_label_is_enough(model: l3edge.Model) -> None:
     head = learning.learn(clouds(8, clips=1), LABELS, model, 0.1)
     assert (head.kind, head.validation, head.clips) == ("nearest-mean", None, (1, 1, 1))
@@ -201,6 +218,41 @@ def test_clips_that_cannot_be_read_are_told_and_left_out(folder: Path) -> None:
     assert not (folder / "h.json").exists()
 
 
+def test_labels_without_sound_that_is_read_are_told(folder: Path, tmp_path: Path) -> None:
+    for name, files in {"phone": ("x.m4a", "y.m4a", "z.txt"), "one": ("x.m4a",), "nothing": (".hidden",)}.items():
+        (folder / name / "deep").mkdir(parents=True)
+        for file in files:
+            (folder / name / "deep" / file).write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    read = "WAV, FLAC, OGG, MP3 and AIFF are read"
+    told, model = learn(folder)
+    assert [line.removeprefix("l3edge: warning: ") for line in told.splitlines() if "warning" in line] == [
+        "link: a link to a folder, which is not followed; make it a folder of links to files",
+        "nothing: an empty folder, which is no label",
+        f"one: no audio file that can be read (1 other file, x.m4a); {read}",
+        f"phone: no audio file that can be read (3 other files, such as x.m4a); {read}",
+    ]
+    assert model.head is not None
+    assert model.head.labels == ("noise", "tone")
+    shutil.rmtree(folder / "noise")
+    done = run("learn", "--model", STUB, "--output", tmp_path / "none.json", folder)
+    assert done.returncode == 2
+    assert "l3edge: warning: phone: no audio file" in done.stderr
+    assert "needs two" in done.stderr.splitlines()[-1]
+
+
+def test_clips_that_teach_no_threshold_write_no_head(tmp_path: Path) -> None:
+    for name, seconds in (("short", 0.3), ("silent", 3.0)):
+        for label in ("tone", "noise"):
+            path = tmp_path / name / label / "0.wav"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, sound(label, 1, seconds) * (name != "silent"), RATE)
+        done = run("learn", "--model", STUB, "--output", tmp_path / "h.json", tmp_path / name)
+        assert_one_line_error(done, 1, "nothing to set the unknown threshold by")
+        assert not (tmp_path / "h.json").exists()
+
+
 def test_silence_is_learned_only_where_it_is_meant(folder: Path) -> None:
     padded = np.concatenate([sound("tone", 8), np.zeros(3 * RATE, np.float32)])
     soundfile.write(folder / "tone" / "padded.wav", padded, RATE)
@@ -260,7 +312,11 @@ def test_record_from_the_microphone(folder: Path, tmp_path: Path) -> None:
     with sound_server(tmp_path, 16_000, 1) as pulse:
         done = record(pulse, folder, "--clips", 2, "--duration", 1.5, "--output", tmp_path / "h.json")
         assert done.returncode == 0, done.stderr
-        assert_one_line_error(pulse.l3edge("learn", folder, "--record", "x", "--device", "kitchen"), 1, "kitchen")
+        for where in (folder, tmp_path / "new" / "sounds"):  # nothing is left of what failed
+            done_nothing = pulse.l3edge("learn", where, "--record", "x", "--device", "kitchen")
+            assert_one_line_error(done_nothing, 1, "kitchen")
+        assert not (folder / "x").exists()
+        assert not (tmp_path / "new").exists()
     head = head_file.read(tmp_path / "h.json")
     assert dict(zip(head.labels, head.clips, strict=True)) == {"noise": 3, "tone": 4, "unknown": 3}
     assert sorted(path.name for path in (folder / "unknown").iterdir()) == ["001.wav", "002.wav", "003.wav"]
@@ -268,6 +324,43 @@ def test_record_from_the_microphone(folder: Path, tmp_path: Path) -> None:
         samples, rate = soundfile.read(folder / "unknown" / name)
         assert len(samples) == 1.5 * rate
         assert f"{folder / 'unknown' / name}  -99.9 dBFS; digital silence: is it muted?" in done.stdout
+    cues = [f"clip {number} of 2 in 1 s: now" for number in (1, 2)]
+    assert [line for line in done.stderr.splitlines() if line.startswith("clip ")] == cues
+    assert ": 2 clips of 1.5 s, " in done.stderr
+    assert "l3edge: 2 clips of unknown recorded" in done.stderr
+
+
+def test_a_clip_that_is_nearly_silent_is_told(folder: Path, tmp_path: Path) -> None:
+    with sound_server(tmp_path, 48_000, 1) as pulse:
+        for loudness, words in ((1.0, ""), (1e-3, "; nearly silent: is the microphone near enough, and its gain up?")):
+            path = tmp_path / "played"
+            (loudness * np.fromfile(noise(path, 60.0), "<f4")).tofile(path)
+            pulse.play(path)
+            done = record(pulse, folder, "--clips", 1, "--duration", 0.5)
+            pulse.stop_playing()
+            assert done.returncode == 0, done.stderr
+            assert re.fullmatch(rf"\S+\.wav  -\d\d\.\d dBFS{re.escape(words)}\n", done.stdout)
+            assert ": 1 clip of 0.5 s, " in done.stderr
+            assert "l3edge: 1 clip of unknown recorded" in done.stderr
+
+
+def test_a_recording_that_is_interrupted_leaves_no_empty_folder(tmp_path: Path) -> None:
+    """In the second before the first clip, and within it."""
+    with sound_server(tmp_path, 16_000, 1) as pulse:
+        for cue in ("in 1 s", "in 1 s: now\n"):
+            command = [sys.executable, "-m", "l3edge", "learn", tmp_path / "sounds", "--record", "x", "--duration", "9"]
+            process = subprocess.Popen(command, env=pulse.environment, stderr=subprocess.PIPE, text=True)
+            assert process.stderr
+            told = ""
+            while not told.endswith(cue):
+                letter = process.stderr.read(1)
+                assert letter, told
+                told += letter
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[1]
+            assert process.returncode == 130
+            assert "\nl3edge: 0 clips of x recorded\n" in told + rest
+            assert not (tmp_path / "sounds").exists()
 
 
 def record(pulse: Pulse, folder: Path, *options: object):  # type: ignore[no-untyped-def]

@@ -139,6 +139,21 @@ def test_messages_say_all_of_it(broker: Mosquitto) -> None:
     assert health == {"run": run, "number": 6, "hops": 7.0, "latency": None}
 
 
+def test_numbers_are_as_long_as_people_need(broker: Mosquitto) -> None:
+    """Times that are sums of hops, and scores that were float32, do not show that."""
+    with listening(broker) as listener, sending(broker.port, send=["events", "gaps"]) as sender:
+        sender.sink.write(Event("door", 11.950000000000001, 12.350000000000001, 0.9594935774803162))
+        sender.sink.write(Gap(0.1 + 0.2, 12_000 / 44_100, 12_000))
+        until(lambda: sender.figure("published") == 2)
+        until(lambda: len(listener.heard) >= 3)
+    ((event,), (gap,)) = map(listener.messages, ("events", "gaps"))
+    assert {name: event[name] for name in ("time", "onset", "offset", "score", "unix")} == {
+        **{"time": 11.95, "onset": 11.95, "offset": 12.35, "score": 0.9595},
+        "unix": STARTED + 11.95,
+    }
+    assert (gap["time"], gap["seconds"]) == (0.3, 0.272109)
+
+
 def test_what_is_sent_can_be_chosen_and_labels_come_once_a_second(broker: Mosquitto) -> None:
     scores = np.array([0.25, 0.75], np.float32)
     with listening(broker) as listener, sending(broker.port, send=["labels"]) as sender:
@@ -225,6 +240,31 @@ def test_what_is_not_sent_at_the_end_is_sent_next_time(broker: Mosquitto, tmp_pa
     assert counts(listener) == list(range(100))
 
 
+@pytest.mark.parametrize(
+    ("count", "lost"),
+    [(1, "1 message was not delivered, and is lost"), (3, "3 messages were not delivered, and are lost")],
+)
+def test_what_is_lost_at_the_end_is_told(count: int, lost: str) -> None:
+    port = free_port()
+    with sending(port) as sender:
+        sender.events(range(count))
+    told = [str(warning.message) for warning in sender.caught]
+    assert told[-1] == f"mqtt 127.0.0.1:{port}: {lost} (queue=PATH keeps them for the next run)"
+
+
+def test_what_waits_for_the_next_run_is_told(broker: Mosquitto, tmp_path: Path) -> None:
+    queue = {"queue": str(tmp_path / "queue")}
+    port = free_port()
+    for count, what in ((1, "1 message waits"), (2, "2 messages wait")):
+        with sending(port, **queue) as sender:
+            sender.events([count])
+        told = [str(warning.message) for warning in sender.caught]
+        assert told[-1] == f"mqtt 127.0.0.1:{port}: {what} in {queue['queue']} for the next run"
+    with sending(broker.port, **queue) as sender:
+        until(lambda: sender.figure("waiting") == 0)
+    assert sender.caught == []
+
+
 def test_at_the_end_what_can_be_sent_is_sent(broker: Mosquitto) -> None:
     with listening(broker) as listener:
         with sending(broker.port) as sender:
@@ -232,6 +272,7 @@ def test_at_the_end_what_can_be_sent_is_sent(broker: Mosquitto) -> None:
             sender.events(range(200))
         until(lambda: len(counts(listener)) == 200)
         until(lambda: listener.status() == [b"online", b"offline"])
+    assert sender.caught == []
 
 
 # --- a bad network ----------------------------------------------------------------------------------------------------

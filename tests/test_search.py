@@ -166,20 +166,37 @@ def test_files_that_changed_or_went(archive: Path) -> None:
     assert {m["file"] for m in found} == {"a.wav", "2024/c, d.wav"}
 
 
-def test_files_that_cannot_be_read_are_told_each_time(archive: Path) -> None:
+def test_files_that_cannot_be_read_are_told_once_and_then_counted(archive: Path) -> None:
     (archive / "text.wav").write_text("not sound")
     whole = (archive / "a.wav").read_bytes()
     (archive / "cut.wav").write_bytes(whole[: len(whole) // 2])
     (archive / "gone.wav").symlink_to("nowhere.wav")
-    for _ in range(2):
+
+    def told() -> list[str]:
         done = ask(archive)
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) == 10
-        *warnings, last = done.stderr.splitlines()
-        assert [line.startswith("l3edge: warning: ") for line in warnings] == [True] * 3
-        assert last == "l3edge: warning: 3 of 6 files could not be read, and are not in it"
+        lines: list[str] = done.stderr.splitlines()
+        assert all(line.startswith("l3edge: warning: ") for line in lines)
+        return lines
+
+    counted = "l3edge: warning: 3 files that cannot be read are left out"
+    *first, last = told()
+    assert [name for line in first for name in ("text.wav", "cut.wav", "gone.wav") if name in line] == [
+        *("cut.wav", "gone.wav", "text.wav"),
+    ]
+    assert last == counted
+    assert told() == [counted]
+    (archive / "text.wav").write_text("still not sound")  # changed: news
+    changed, last = told()
+    assert "text.wav" in changed
+    assert last == counted
     (archive / "cut.wav").write_bytes(whole)
-    assert ask(archive).stderr.splitlines()[-1].startswith("l3edge: warning: 2 of 6")
+    (archive / "gone.wav").unlink()
+    assert told() == ["l3edge: warning: 1 file that cannot be read is left out"]
+    for wrong in ("[" * 10_000, "[1]", "{", '{"text.wav": {}}'):  # which costs no more than to be told again
+        (archive / ".l3edge" / "unreadable.json").write_text(wrong)
+        assert len(told()) == 2
 
 
 def test_an_index_belongs_to_its_model_and_hop(archive: Path) -> None:
@@ -221,8 +238,9 @@ def test_bad_usage(archive: Path, tmp_path: Path) -> None:
     assert_one_line_error(ask(archive.parent / "none"), 1, "none: no such folder")
     assert_one_line_error(ask(archive.parent / "query.wav"), 1, "query.wav: not a folder")
     (tmp_path / "empty").mkdir()
-    done = ask(tmp_path / "empty")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (tmp_path / "empty" / "notes.txt").write_text("not sound")
+    assert_one_line_error(ask(tmp_path / "empty"), 1, f"no audio file in {tmp_path / 'empty'}")
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["notes.txt"]
 
 
 def test_rows_are_read_in_blocks(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 Built-in kinds are those in BUILT_IN; a package adds its own as an entry point of the group `l3edge.sinks`, which names
 a callable like those: it takes the options that the user gave (by name: str, int, float, bool or list of str) and what
-the records come from, and returns a `Sink`.
+the records come from, and returns a `Sink`. docs/sinks.md has an example.
 """
 
 from __future__ import annotations

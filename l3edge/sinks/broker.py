@@ -159,8 +159,7 @@ class Sender:
 
     def _turn(self, client: Any) -> None:
         """What is to be done between two looks at the network."""
-        if self._acknowledged and self._outbox.done(self._acknowledged):
-            self._acknowledged.clear()
+        self._forget()
         if self.connected and len(self._in_flight) <= MOST_IN_FLIGHT // 2:
             self._fill(client)
         self._outbox.store()
@@ -169,6 +168,11 @@ class Sender:
             self._heard = now
         if now - self._heard > (ANSWER_SECONDS if self.connected else CONNECT_SECONDS):
             raise TimeoutError("it does not answer")
+
+    def _forget(self) -> None:
+        """What the broker has."""
+        if self._acknowledged and self._outbox.done(self._acknowledged):
+            self._acknowledged.clear()
 
     def _fill(self, client: Any) -> None:
         """Send the oldest messages that are not under way."""
@@ -193,3 +197,4 @@ class Sender:
         while not said.is_published() and time.monotonic() < end and client.loop(POLL_SECONDS) == 0:
             pass
         client.disconnect()
+        self._forget()

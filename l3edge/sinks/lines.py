@@ -21,6 +21,7 @@ from . import Sink
 
 FORMATS = ("text", "jsonl", "csv")
 TEXT_GROUPS = 24  # characters that stand for an embedding in a line of text
+TIME_DIGITS, SCORE_DIGITS = 6, 4  # behind the point: times of events are sums of hops, which are not exact
 
 Line = Callable[[Record], str]
 
@@ -82,7 +83,7 @@ class JsonLines:
     they are not finite.
 
     A hop has `time` and `embedding`, with tags `tags` (the strongest), with a head `label` and `labels`; a gap `gap`
-    (seconds) and `lost`; an event `event`, `onset`, `offset` (null while it goes on) and `score`.
+    (seconds) and `lost`; an event what `event_values` says.
     """
 
     def __init__(self, about: About) -> None:
@@ -92,8 +93,7 @@ class JsonLines:
         if isinstance(record, Gap):
             return f'{{"time": {record.time!r}, "gap": {record.seconds!r}, "lost": {record.lost}}}\n'
         if isinstance(record, Event):
-            event = {"event": record.label, "onset": record.onset, "offset": record.offset, "score": record.score}
-            return json.dumps(event) + "\n"
+            return json.dumps(event_values(record)) + "\n"
         values = ", ".join(map(str, record.embedding))
         if "n" in values:  # nan, inf: a float model makes such of what is no sound, and JSON has no word for them
             values = ", ".join(str(value) if np.isfinite(value) else "null" for value in record.embedding)
@@ -106,15 +106,28 @@ class JsonLines:
         return told + "}\n"
 
 
+def event_values(event: Event) -> dict[str, Any]:
+    """An event for JSON: `event` (its label), `onset`, `offset` (null while it goes on) and `score`, rounded."""
+    return {
+        "event": event.label,
+        "onset": round(event.onset, TIME_DIGITS),
+        "offset": None if event.offset is None else round(event.offset, TIME_DIGITS),
+        "score": round(event.score, SCORE_DIGITS),
+    }
+
+
 def _scores(named: Sequence[tuple[str, np.float32]]) -> str:
     return f"{{{', '.join(f'{json.dumps(name)}: {score!s}' for name, score in named)}}}"
 
 
 def header(about: About) -> str:
-    """The first line of CSV; a cell with a comma or a quote in it is quoted (RFC 4180)."""
+    """The first line of CSV; a cell with a comma or a quote in it is quoted (RFC 4180).
+
+    People choose the names of labels, so theirs have a prefix: one may be called "time", or as a tag is.
+    """
     made = io.StringIO()
     values = [f"e{i}" for i in range(about.embedding_size)]
-    labels = [*about.labels, "label"] if about.labels else []
+    labels = [*(f"label:{name}" for name in about.labels), "label"] if about.labels else []
     csv.writer(made, lineterminator="\n").writerow(["time", *values, *about.tags, *labels])
     return made.getvalue()
 

@@ -2,7 +2,8 @@
 
 Each message is a JSON object with `run` and `number`: a run of l3edge and a count in it, so that a message that the
 broker got twice, as QoS 1 allows, and those that the queue had no room for, can be recognised. `time` is that of the
-stream in seconds, `unix` the same as wall-clock time, null where sound has none. Numbers that are not finite are null.
+stream in seconds, `unix` the same as wall-clock time, null where sound has none; both to the microsecond. Numbers that
+are not finite are null.
 Below the topic (`l3edge` unless told otherwise) there are:
 
     status  no JSON: online, or offline when the connection has ended, by the broker's last will if need be; retained
@@ -41,6 +42,7 @@ from ..records import About, Event, Gap, Hop, Record
 from ..tags import LEAST_SCORE, strongest
 from . import Sink
 from .broker import Broker, Sender, paho
+from .lines import SCORE_DIGITS, TIME_DIGITS, event_values
 from .outbox import Outbox
 
 KINDS = ("events", "gaps", "labels", "tags", "hops", "health")
@@ -110,20 +112,19 @@ class Mqtt(Sink):
         self._options, self._about, self._topic = options, about, options.topic
         self._run, self._number = secrets.token_hex(4), 0
         self._due = {"labels": -math.inf, "tags": -math.inf}  # from which time in the stream on there is another one
-        broker = _broker(options, f"{options.topic}/status")
+        self._broker = _broker(options, f"{options.topic}/status")
         paho()  # an error where it is missing, before the queue is made
         try:
             self._outbox = Outbox(options.queue, options.queue_messages, int(options.queue_mb * MB))
         except OSError as error:
             raise OptionError(f"mqtt: queue {options.queue}: {error.strerror}") from error
-        self._sender = Sender(broker, self._outbox)
+        self._sender = Sender(self._broker, self._outbox)
 
     def write(self, record: Record) -> None:
         if isinstance(record, Event):
-            told = {"event": record.label, "onset": record.onset, "offset": record.offset, "score": record.score}
-            self._put("events", record.onset, told)
+            self._put("events", record.onset, event_values(record))
         elif isinstance(record, Gap):
-            self._put("gaps", record.time, {"seconds": record.seconds, "lost": record.lost})
+            self._put("gaps", record.time, {"seconds": _time(record.seconds), "lost": record.lost})
         else:
             self._hop(record)
         self._tell()
@@ -148,8 +149,8 @@ class Mqtt(Sink):
     def _put(self, kind: str, when: float | None, told: Mapping[str, Any]) -> None:
         if kind not in self._options.send:
             return
-        unix = time.time() if when is None else self._about.unix(when)
-        at = {} if when is None else {"time": _finite(when)}
+        unix = _time(time.time() if when is None else self._about.unix(when))
+        at = {} if when is None else {"time": _time(when)}
         values = {name: _finite(value) for name, value in told.items()}
         message = {"run": self._run, "number": self._number, **at, "unix": unix, **values}
         self._number += 1
@@ -179,6 +180,18 @@ class Mqtt(Sink):
     def close(self) -> None:
         self._sender.close()
         self._outbox.close()
+        self._tell()
+        if self._outbox.waiting:
+            left = _left(self._outbox.waiting, self._options.queue)
+            warnings.warn(f"mqtt {self._broker.host}:{self._broker.port}: {left}", stacklevel=2)
+
+
+def _left(count: int, queue: Path | None) -> str:
+    """What becomes of messages that the broker did not get."""
+    if queue is None:
+        what = "1 message was not delivered, and is" if count == 1 else f"{count} messages were not delivered, and are"
+        return f"{what} lost (queue=PATH keeps them for the next run)"
+    return f"{'1 message waits' if count == 1 else f'{count} messages wait'} in {queue} for the next run"
 
 
 def _finite(value: Any) -> Any:
@@ -186,8 +199,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _time(seconds: float | None) -> Any:
+    """To the microsecond, for JSON."""
+    return None if seconds is None else _finite(round(seconds, TIME_DIGITS))
+
+
 def _scores(named: Sequence[tuple[str, np.float32]]) -> dict[str, float | None]:
-    return {name: _finite(round(float(score), 4)) for name, score in named}
+    return {name: _finite(round(float(score), SCORE_DIGITS)) for name, score in named}
 
 
 def _broker(options: Settings, status: str) -> Broker:
