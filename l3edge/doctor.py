@@ -74,7 +74,9 @@ def run(as_json: bool = False) -> int:
 
 def _child(probe: str, *arguments: str) -> tuple[dict[str, Any] | None, str]:
     """What a function of this module, run in a child process, returned; or None and why not."""
-    code = f"import json; from l3edge import doctor; print(json.dumps(doctor.{probe}(*{arguments!r})))"
+    # The path first: with -c Python looks for modules in the working directory, where anything may lie.
+    path = f"import sys; sys.path[:] = {sys.path!r}"
+    code = f"{path}; import json; from l3edge import doctor; print(json.dumps(doctor.{probe}(*{arguments!r})))"
     try:
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)

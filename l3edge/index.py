@@ -39,7 +39,7 @@ from .errors import AudioError, Error, InUseError
 from .head_file import MOST_VALUES
 from .heads import unit
 from .model import Model
-from .model_file import replacing
+from .model_file import replacing, store_names
 from .stream import LONGEST_HOP
 
 FORMAT = "l3edge-index 1"
@@ -212,7 +212,7 @@ class Writer:
             self._rows.close()
             self._list, self._rows = copied
             index.read()
-            _store_names(index.folder)  # before the old rows go
+            store_names(index.folder)  # before the old rows go
         self._tidy()
 
     def _copied(self, kept: Sequence[Entry], text: bytes) -> tuple[IO[bytes], IO[bytes]]:
@@ -229,7 +229,7 @@ class Writer:
                 lock.take(files.fileno(), f"{part} is locked")  # before it has the name by which others find it
                 _write(files, text)
                 os.fsync(files.fileno())
-                _store_names(index.folder)
+                store_names(index.folder)
             opened.pop_all()
         return files, rows
 
@@ -280,15 +280,6 @@ def _open(path: Path, mode: str) -> IO[bytes]:
         file.close()
         raise _damaged(path, "no file")
     return file
-
-
-def _store_names(folder: Path) -> None:
-    """Have the names stored that files have now."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rows_path(folder: Path, generation: int) -> Path:

@@ -268,6 +268,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def store_names(folder: Path) -> None:
+    """Have the names stored that files of a folder have now, for a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write(path: str | os.PathLike[str], flatbuffer: bytes, metadata: dict[str, Any]) -> None:
     """Write a model file: complete under its name, or not at all. It is checked as `read` would.
 

@@ -152,7 +152,16 @@ def test_a_second_one_says_so_and_leaves(tmp_path: Path) -> None:
     Outbox(tmp_path / "queue", 100, MB).close()
 
 
-@pytest.mark.parametrize("damage", ["text", "zeros in the middle", "end cut off", "tables of others"])
+@pytest.mark.parametrize("content", [b"RIFF....WAVE", b"dear diary\n" * 100, b"x"])
+def test_a_file_of_something_else_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "recording.wav"
+    path.write_bytes(content)
+    with pytest.raises(l3edge.OptionError, match="is a file of something else"):
+        Outbox(path, 1000, MB)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("recording.wav", content)]
+
+
+@pytest.mark.parametrize("damage", ["zeros", "zeros in the middle", "end cut off", "tables of others"])
 def test_a_corrupt_database_is_set_aside(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "queue"
     outbox = Outbox(path, 1000, MB)
@@ -167,7 +176,7 @@ def test_a_corrupt_database_is_set_aside(damage: str, tmp_path: Path) -> None:
     else:
         path.write_bytes(
             {
-                "text": b"not a database at all\n" * 100,
+                "zeros": bytes(len(data)),
                 "zeros in the middle": data[:4096] + bytes(len(data) - 8192) + data[-4096:],
                 "end cut off": data[: len(data) // 2],
             }[damage]

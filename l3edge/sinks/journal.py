@@ -30,7 +30,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model_file import replacing
+from ..model_file import replacing, store_names
 from ..records import About, Event, Gap, Record
 from .jsonl import facts
 
@@ -116,18 +116,9 @@ def finish(part: Path, target: Path) -> bool:
                 os.fsync(out.fileno())
     finished = target.exists()
     if finished:
-        _store_names(part.parent)  # else a power cut may take both, where the file system has no journal
+        store_names(part.parent)  # else a power cut may take both, where the file system has no journal
     part.unlink()
     return finished
-
-
-def _store_names(folder: Path) -> None:
-    """Have the names stored that files have now."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _room(part: Path) -> None:

@@ -35,6 +35,7 @@ PRAGMA application_id = {APPLICATION};
 COMMIT;
 """
 
+MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat2.html
 T = TypeVar("T")
 
 
@@ -81,6 +82,8 @@ class Outbox:
                 raise OptionError(f"queue {path}: the folder {path.parent} does not exist")
             if path.exists() and not path.is_file():
                 raise OptionError(f"queue {path} is no file; give the path of one, which need not exist")
+            if not _may_be_ours(path):
+                raise OptionError(f"queue {path} is a file of something else; give the path of a new one")
         with self._mutex:
             try:
                 self._open()
@@ -248,3 +251,12 @@ class Outbox:
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file, if there is one, is empty, a database, or one whose beginning a power cut left as zeros."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) in (b"", MAGIC, bytes(len(MAGIC)))
+    except OSError:  # of the disk, which is tried again
+        return True
