@@ -37,7 +37,7 @@ class Detector:
 
     def hop(self, time: float, scores: Sequence[Any] | NDArray[np.float32], label: str) -> list[Event]:
         """What a window tells: its centre, the scores of all labels, and what was decided."""
-        told = []
+        told, time = [], float(time)  # which may be one of `embed`, NumPy's
         for name, score in zip(self._labels, map(float, scores), strict=True):
             before = self._going.get(name)
             begins = score >= self._on and label == name != UNKNOWN

@@ -8,6 +8,7 @@ windows, each of length 1, silent ones left out; `python -m benchmarks.similar` 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from .heads import unit
 from .index import Entry, Index
 from .model import Model
 
+ROUNDING = 1e-6  # of quotients that are whole numbers
 BLOCK_SECONDS = 10.0  # of an audio file that are in memory
 
 
@@ -78,7 +80,7 @@ def search(
 
     window: s. Of a file's scores all are in memory, of its rows one block.
     """
-    apart = max(1, round(window / index.about.hop))
+    apart = max(1, math.ceil(window / index.about.hop - ROUNDING))
     best: list[tuple[float, int, str, float]] = []
     for entry in entries:
         scores = [np.zeros(0, np.float32), *(block @ wanted for block in index.blocks(entry))]

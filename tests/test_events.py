@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +76,13 @@ def test_a_gap_ends_what_goes_on() -> None:
     assert ended.offset == pytest.approx(0.6)
     (begun,) = told(detector, bells(0.9), 0.7)
     assert (begun.onset, begun.offset) == (0.7, None)
+
+
+def test_events_have_pythons_numbers() -> None:
+    """Whatever NumPy's they are made from: JSON, and many a queue, take no others."""
+    detector = Detector(LABELS, minimum=0.0)
+    events = detector.hop(np.float64(0.5), np.array([0.9, 0.1], np.float32), "bell") + detector.flush()
+    assert [type(number) for event in events for number in event[1:]] == [float, type(None), float, *[float] * 3]
 
 
 def test_impossible_settings() -> None:

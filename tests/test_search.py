@@ -107,9 +107,11 @@ def test_scores_are_cosines_of_the_model_s_embeddings(archive: Path) -> None:
     assert found[float(times[best])] == pytest.approx(cosines[best], abs=2e-3)  # of float16
 
 
-def test_neighbours_of_a_better_moment_are_the_same_hit(archive: Path) -> None:
+@pytest.mark.parametrize("hop", [0.1, 0.3, 0.4, 0.7, 1.5])
+def test_neighbours_of_a_better_moment_are_the_same_hit(hop: float, archive: Path) -> None:
+    """Also where a window is no whole number of hops."""
     times: dict[object, list[float]] = {}
-    for moment in moments(archive, "--top", 1000, "--hop", 0.1):
+    for moment in moments(archive, "--top", 1000, "--hop", hop):
         assert isinstance(moment["time"], float)
         times.setdefault(moment["file"], []).append(moment["time"])
     assert min(np.diff(sorted(own)).min() for own in times.values() if len(own) > 1) >= 1.0 - 1e-9
