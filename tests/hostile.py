@@ -41,7 +41,7 @@ hop = 0.2
 tags = true
 rate = 48000
 device = "USB"
-record = "heard.wav"
+when-behind = "skip"
 
 [health]
 host = "127.0.0.1"
