@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..display import Terminal, groups
+from ..heads import UNKNOWN
 from ..records import About, Event, Gap, Record
 from ..results import written
 from ..tags import LEAST_SCORE, TEXT_TAGS, in_words, strongest
@@ -70,7 +71,9 @@ class _Text:
         change = "    -" if record.change is None else f"{record.change:5.3f}"
         spark = self._terminal.sparkline(small, 0.0, float(small.max()))
         told = f"{record.time:9.2f} s  {record.level:5.1f} dBFS  change {change}  {spark}"
-        heard = [record.label] if record.label is not None else []
+        heard = []
+        if record.label is not None and record.labels is not None:
+            heard.append(record.label if record.label == UNKNOWN else f"{record.labels.max():.2f} {record.label}")
         if record.tags is not None:
             heard.append(in_words(strongest(self._about.tags, record.tags, least=LEAST_SCORE, most=TEXT_TAGS)))
         if heard:
