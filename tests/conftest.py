@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("untraced")
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and so would every process that a test starts and
+# sends one to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 STUBS = [DATA / f"stub-{kind}.tflite" for kind in ("int8", "float32", "edgetpu", "window")]
