@@ -169,7 +169,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and `&` in scripts, want it
+            # Ignored is what nohup, and `&` in scripts, want to stay so; but reading anew ends nothing.
+            wanted = number == signal.SIGHUP and self._reloads
+            if wanted or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
