@@ -154,7 +154,7 @@ def page(records: dict[str, dict[str, Any]]) -> str:
 
 
 def _told(figures: dict[str, Any]) -> str:
-    return "; ".join(f"{name} {_shown(value)}" for name, value in figures.items()).replace("|", "\\|")
+    return "; ".join(f"{name}: {_shown(value)}" for name, value in figures.items()).replace("|", "\\|")
 
 
 def _shown(value: Any) -> str:
@@ -162,7 +162,9 @@ def _shown(value: Any) -> str:
         return ", ".join(map(_shown, value))
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(each)}" for name, each in value.items())
-    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":
