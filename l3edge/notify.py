@@ -1,4 +1,4 @@
-"""What a service tells systemd (sd_notify(3)): ready, alive, reloading, stopping. Nothing where systemd did not ask."""
+"""What a service tells systemd (sd_notify(3)): ready, alive, stopping. Nothing where systemd did not ask."""
 
 from __future__ import annotations
 
