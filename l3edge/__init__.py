@@ -6,9 +6,8 @@
 Every 0.1 s of a stream gives the embedding of the last second, bit for bit the one that second gives by itself.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from .capture import SteadyMicrophone
 from .errors import (
     AudioError,
     AudioTypeError,
@@ -31,10 +30,25 @@ from .model import Model, load, models
 from .spec import Spec
 from .stream import Stream
 
-try:
-    __version__ = version("l3edge")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0+checkout"
+if TYPE_CHECKING:
+    from .capture import SteadyMicrophone
+
+
+def __getattr__(name: str) -> Any:
+    """What takes longer to import than all the rest, when somebody asks for it: SteadyMicrophone, __version__."""
+    if name == "SteadyMicrophone":
+        from .capture import SteadyMicrophone
+
+        return SteadyMicrophone
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("l3edge")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            return "0+checkout"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AudioError",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import platform
 import re
@@ -46,8 +45,15 @@ class Engine:
     """An installed engine; "edgetpu" is one of the others with the Edge TPU's delegate."""
 
     name: str
-    version: str
+    package: str  # that it came in
     interpreter: Any  # the module
+
+    @property
+    def version(self) -> str:
+        """Of the package; of "edgetpu" with the name of the engine that it runs on."""
+        runtime = next(name for name, (_, package) in ENGINES.items() if package == self.package)
+        version = package_version(self.package)
+        return version if runtime == self.name else f"{runtime} {version}"
 
 
 def installed() -> list[str]:
@@ -57,9 +63,11 @@ def installed() -> list[str]:
 
 def package_version(package: str) -> str:
     """Version of an installed package, or "unknown" where it came without metadata."""
+    from importlib import metadata  # when somebody asks: it takes as long as loading a model
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return "unknown"
 
 
@@ -67,7 +75,7 @@ def find(name: str = "auto") -> Engine:
     """Import an engine; EngineError says what is missing and how to install it."""
     if name == "edgetpu":
         runtime = find("auto")
-        return Engine(name, f"{runtime.name} {runtime.version}", runtime.interpreter)
+        return Engine(name, runtime.package, runtime.interpreter)
     if name != "auto" and name not in ENGINES:
         raise OptionError(f"engine must be one of {['auto', *ENGINES, 'edgetpu']}, got {name!r}")
     refusals = []
@@ -105,7 +113,7 @@ def _import(name: str) -> Engine:
         interpreter = importlib.import_module(f"{module}.interpreter")
     except (ImportError, OSError) as error:
         raise EngineError(f"engine {name!r} is installed and does not load ({error}): reinstall {package}") from error
-    return Engine(name, package_version(package), interpreter)
+    return Engine(name, package, interpreter)
 
 
 class Network:
