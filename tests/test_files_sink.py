@@ -280,6 +280,7 @@ while True:
 """
 
 
+@pytest.mark.once
 def test_killed_200_times_no_record_is_broken(tmp_path: Path) -> None:
     """Each child continues two numbers after the last that it had said to be written: the one between is in flight."""
     chance, number, acknowledged = random.Random(6), 0, set[int]()

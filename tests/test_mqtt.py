@@ -30,6 +30,8 @@ from tests.brokers import Listener, Mosquitto, Network, free_port, need
 from tests.reliability import record
 from tests.sinking import STARTED, about, hop, until
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("paho.mqtt")
 ROOT = Path(__file__).parent.parent
 LABELS = ("door", "rain")

@@ -21,6 +21,8 @@ from l3edge.sinks.outbox import Outbox
 from tests.reliability import record
 from tests.sinking import Disk, small_disk, until
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 MB = 1_000_000
 

@@ -21,6 +21,8 @@ from tests.conftest import STUBS
 from tests.pulse import Pulse, noise, sound_server
 from tests.reliability import record
 
+pytestmark = pytest.mark.once
+
 STUB = STUBS[0]
 HANG = 90  # seconds: nothing here takes so long
 

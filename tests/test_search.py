@@ -405,6 +405,7 @@ while True:
 """
 
 
+@pytest.mark.once
 def test_kill_9_while_it_is_copied(tmp_path: Path) -> None:
     """What stays is there, and right, after each kill; and in the end nothing is left over."""
     opened, numbers, generations = made_index(tmp_path / "i"), random.Random(5), [0]
@@ -433,6 +434,7 @@ def test_kill_9_while_it_is_copied(tmp_path: Path) -> None:
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_kill_9_leaves_whole_files(tmp_path: Path) -> None:
     """Killed at random moments, gone on with, and in the end byte for byte what it is without."""
     query = write(tmp_path / "query.wav", sound("tone", 1, 1.0))

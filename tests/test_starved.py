@@ -25,6 +25,8 @@ from tests.conftest import STUBS
 from tests.reliability import record
 from tests.test_cli import COMMAND, ENVIRONMENT, assert_one_line_error, run
 
+pytestmark = pytest.mark.once
+
 STUB = STUBS[0]
 HANG = 240  # seconds
 BUSY_LOOPS = 4  # beside one, an idle task still gets the 1 % of a processor that the stub needs

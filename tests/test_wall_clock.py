@@ -22,6 +22,8 @@ from tests.pulse import need, noise, sound_server
 from tests.reliability import record
 from tests.test_cli import ENVIRONMENT, assert_same, parse, sounds
 
+pytestmark = pytest.mark.once
+
 STUB = STUBS[0]
 DAY = 86_400
 HANG = 120
