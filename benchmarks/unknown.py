@@ -51,7 +51,8 @@ def figures(model: l3edge.Model, learned: Sequence[Clip], judged: Sequence[Clip]
     head = learning.learn(windows, labels, model, HOP)
     heard = gathered(judged, [*labels, *{clip.label for clip in judged} - set(labels)])
     known = heard.label < len(labels)
-    scores, decided = head.scores(heard.values), np.array(head.decide(heard.values))
+    scores, decided = head.judge(heard.values)
+    decided = np.array(decided)
     apart, top = np.array([head.novelty(values) for values in heard.values]), scores.max(axis=1)
     own = np.array([head.novelty(values) for values in windows.values])
     return [

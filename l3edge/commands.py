@@ -255,7 +255,7 @@ def _embed_file(
 def _labelled(model: Model, embeddings: NDArray[np.float32], times: NDArray[np.float64]) -> dict[str, Any]:
     """What the model's head says of a file: arrays for its .npz."""
     assert model.head
-    scores, decided = model.label_scores(embeddings), model.head.decide(embeddings)
+    scores, decided = model.head.judge(embeddings)
     detector = Detector(model.head.labels)
     hops = zip(map(float, times), scores, decided, strict=True)
     events = [event for hop in hops for event in detector.hop(*hop)] + detector.flush()

@@ -66,9 +66,16 @@ class Labeller(abc.ABC):
 
         embeddings: [d] or [k, d]. Returns a str, or a list of k.
         """
+        return self.judge(embeddings)[1]
+
+    def judge(self, embeddings: Any) -> tuple[NDArray[np.float32], Any]:
+        """`scores` and `decide` of the same embeddings, for the work of one of them."""
         values = checked_embeddings(embeddings, self.embedding_size)
-        decided = [self._decide(row) for row in values.reshape(-1, self.embedding_size)]
-        return decided[0] if values.ndim == 1 else decided
+        rows = values.reshape(-1, self.embedding_size)
+        scores = [self._scores(row) for row in rows]
+        decided = [self._decide(row, its) for row, its in zip(rows, scores, strict=True)]
+        shaped = np.array(scores, np.float32).reshape(*values.shape[:-1], len(self.labels))
+        return shaped, decided[0] if values.ndim == 1 else decided
 
     # One embedding at a time: a matrix product may add in another order for another number of rows.
     @abc.abstractmethod
@@ -79,8 +86,7 @@ class Labeller(abc.ABC):
     def _like_none(self, embedding: NDArray[np.float32], scores: NDArray[Any]) -> bool:
         """Whether one embedding [d] with these scores [m] is like none of the labels."""
 
-    def _decide(self, embedding: NDArray[np.float32]) -> str:
-        scores = self._scores(embedding)
+    def _decide(self, embedding: NDArray[np.float32], scores: NDArray[Any]) -> str:
         label = self.labels[int(np.argmax(scores))]
         return UNKNOWN if label in BACKGROUND or self._like_none(embedding, scores) else label
 

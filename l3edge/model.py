@@ -213,11 +213,10 @@ class Model:
         embedding: float32 [d]; of many, `head.decide` gives a list.
         Raises OptionError as `label_scores` does.
         """
-        head = self._need_head()
-        scores = head.scores(embedding)
+        scores, decided = self._need_head().judge(embedding)
         if scores.ndim != 1:
             raise OptionError(f"a label is of one embedding, got {len(scores)}: take them one by one")
-        return head.decide(embedding), float(scores.max())
+        return decided, float(scores.max())
 
     def _need_head(self) -> Labeller:
         if self.head is None:

@@ -135,9 +135,7 @@ class Session:
 
     def _label(self, embedding: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, str | None]:
         """The scores of the head's labels, and what it decides; None without a head."""
-        if not self._model.head:
-            return None, None
-        return self._model.label_scores(embedding), self._model.head.decide(embedding)
+        return self._model.head.judge(embedding) if self._model.head else (None, None)
 
     def _end_events(self) -> None:
         """What went on ends here, as far as is known."""
