@@ -1,0 +1,78 @@
+"""Timing that a noisy machine cannot fool: stages take turns, and ratios are of the same round, with their interval.
+
+What disturbs the machine disturbs all stages of a round alike, so the ratio of two stages in one round is worth more
+than either time. A ratio is the median over the rounds; its interval, that of 95 %, is from resampling the rounds
+(bootstrap, percentiles; Efron & Tibshirani 1993, ch. 13), from a fixed seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TURN = 20  # calls of a stage before the next one's turn
+WARM_UP = 2  # rounds that are not counted
+PERCENTILES = (50, 90, 99)
+RESAMPLED = 2000
+INTERVAL = (2.5, 97.5)  # percent
+
+Call = Callable[[], Any]
+Times = NDArray[np.float64]  # [rounds, calls], microseconds
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as much, and the interval in which 95 % of repetitions would be, the rounds being what they are."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+    def plain(self) -> dict[str, float]:
+        """As JSON has it."""
+        return {name: float(f"{number:.5g}") for name, number in asdict(self).items()}
+
+
+def timed(function: Call) -> float:
+    """Microseconds of one call."""
+    begin = time.perf_counter_ns()
+    function()
+    return (time.perf_counter_ns() - begin) / 1000
+
+
+def in_turns(stages: Mapping[str, Call], rounds: int, turn: int = TURN, warm_up: int = WARM_UP) -> dict[str, Times]:
+    """So many rounds, in each of which every stage has its turn of so many calls."""
+    times: dict[str, list[list[float]]] = {name: [] for name in stages}
+    for count in range(warm_up + rounds):
+        for name, stage in stages.items():
+            microseconds = [timed(stage) for _ in range(turn)]
+            if count >= warm_up:
+                times[name].append(microseconds)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def ratio(times: Times, over: Times) -> Ratio:
+    """Of two stages that took turns: the medians of their turns, round by round."""
+    return of_rounds(np.median(times, axis=1) / np.median(over, axis=1))
+
+
+def of_rounds(ratios: NDArray[np.float64]) -> Ratio:
+    """The median of what was found in each round."""
+    rng = np.random.default_rng(0)
+    drawn = np.median(ratios[rng.integers(0, len(ratios), (RESAMPLED, len(ratios)))], axis=1)
+    low, high = np.percentile(drawn, INTERVAL)
+    return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+def spread(times: Times) -> dict[str, float]:
+    """Percentiles and the longest, in microseconds."""
+    shown = {f"p{p}": round(float(np.percentile(times, p)), 1) for p in PERCENTILES}
+    return {**shown, "max": round(float(times.max()), 1)}
