@@ -1,4 +1,4 @@
-"""What the commands of the benchmarks have in common: which models, on which engine, on a quiet machine, and where to."""
+"""What the commands of benchmarks have in common: which models, on which engine, on a quiet machine, and where to."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def parser(module: str, text: str, models: bool = True) -> argparse.ArgumentPars
     return made
 
 
+def positive(text: str) -> int:
+    """A whole number, at least 1, as an option."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
 def load(arguments: argparse.Namespace, **options: Any) -> list[l3edge.Model]:
     """The models that were asked for."""
     return [l3edge.load(name, engine=arguments.engine, **options) for name in arguments.models or l3edge.models()]
@@ -43,8 +50,8 @@ def run(module: str, measure: Callable[[argparse.Namespace], Mapping[str, Any]],
     if machine.busy(head) and not arguments.busy:
         made.exit(
             1,
-            f"error: this machine is busy (load {head['load']} on {head['cores']} cores): what is measured now would be "
-            "the others' too; wait until it is quiet, or measure with --busy\n",
+            f"error: this machine is busy (load {head['load']} on {head['cores']} cores), and what is measured now "
+            "would be of the others too; wait until it is quiet, or measure with --busy\n",
         )
     try:
         section = measure(arguments)

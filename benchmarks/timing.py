@@ -27,7 +27,7 @@ Times = NDArray[np.float64]  # [rounds, calls], microseconds
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as much, and the interval in which 95 % of repetitions would be, the rounds being what they are."""
+    """How many times as much, and the interval in which 95 % of repetitions of the same rounds would be."""
 
     value: float
     low: float

@@ -25,17 +25,21 @@ from .errors import (
     StreamError,
     UnknownModelError,
 )
-from .microphone import Microphone
 from .model import Model, load, models
 from .spec import Spec
 from .stream import Stream
 
 if TYPE_CHECKING:
     from .capture import SteadyMicrophone
+    from .microphone import Microphone
 
 
 def __getattr__(name: str) -> Any:
-    """What takes longer to import than all the rest, when somebody asks for it: SteadyMicrophone, __version__."""
+    """When somebody asks for it, what not all need, and takes its time to import: the microphones, __version__."""
+    if name == "Microphone":
+        from .microphone import Microphone
+
+        return Microphone
     if name == "SteadyMicrophone":
         from .capture import SteadyMicrophone
 

@@ -16,6 +16,8 @@ from .errors import ModelFileError
 
 MOST_TABLES = 1 << 15  # tensors, operators, buffers, ... of a file; the largest models have some ten thousand
 
+_NUMBERS = {code: struct.Struct("<" + code) for code in "bHiIQ?"}
+
 Number = TypeVar("Number", int, float, bool)
 
 
@@ -30,6 +32,9 @@ class Reader:
         self.view = memoryview(data)
         self._bytes_left = 4 * len(data)
         self._tables_left = MOST_TABLES
+        # Of each vtable that was met, what it says: the tables of a kind share one, and each is asked many times.
+        self._vtables: dict[int, tuple[int, ...]] = {}
+        self._fields: dict[int, tuple[int, ...]] = {}  # the same, of each table that was checked
 
     def check(self, start: int, size: int, what: str) -> None:
         if start + size > len(self.view):
@@ -37,9 +42,16 @@ class Reader:
                 f"{what} at byte {start} is {size} bytes long, the data ends at {len(self.view)}: truncated or damaged"
             )
 
+    def _take(self, size: int) -> None:
+        """Count what is read."""
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise ModelFileError("vectors that add up to more than the data: damaged")
+
     def number(self, start: int, code: str) -> int:
-        self.check(start, struct.calcsize("<" + code), "a number")
-        return int(struct.unpack_from("<" + code, self.view, start)[0])
+        kind = _NUMBERS[code]
+        self.check(start, kind.size, "a number")
+        return int(kind.unpack_from(self.view, start)[0])
 
     def table(self, start: int) -> int:
         """Check a table and its vtable; `start` again."""
@@ -49,26 +61,34 @@ class Reader:
         vtable = start - self.number(start, "i")
         if vtable < 0:
             raise ModelFileError(f"table at byte {start} has its vtable before the data: damaged")
-        vtable_size, size = self.number(vtable, "H"), self.number(vtable + 2, "H")
-        if vtable_size < 4 or size < 4:
-            raise ModelFileError(f"table at byte {start} has no size: damaged")
-        self.check(vtable, vtable_size, "a vtable")
-        self.check(start, size, "a table")
+        said = self._vtables.get(vtable)
+        if said is None:
+            said = self._vtables[vtable] = self._vtable(vtable, start)
+        self.check(start, said[1], "a table")
+        self._fields[start] = said
         return start
+
+    def _vtable(self, vtable: int, table: int) -> tuple[int, ...]:
+        """Its own size, the table's, and where in the table the field of each slot is, 0 where it is absent."""
+        size = self.number(vtable, "H")
+        if size < 4 or self.number(vtable + 2, "H") < 4:
+            raise ModelFileError(f"table at byte {table} has no size: damaged")
+        self.check(vtable, size, "a vtable")
+        self._take(size)
+        return struct.unpack_from(f"<{size // 2}H", self.view, vtable)
 
     def field(self, table: int, slot: int, size: int) -> int:
         """Position of a field of a checked table, 0 where it is absent."""
-        vtable = table - self.number(table, "i")
-        entry = 4 + 2 * slot
-        if entry + 2 > self.number(vtable, "H"):
+        said = self._fields[table]
+        if slot + 2 >= len(said):
             return 0
-        offset = self.number(vtable + entry, "H")
-        if offset and (offset < 4 or offset + size > self.number(vtable + 2, "H")):
+        offset = said[slot + 2]
+        if offset and (offset < 4 or offset + size > said[1]):
             raise ModelFileError(f"table at byte {table} has field {slot} outside itself: damaged")
         return table + offset if offset else 0
 
     def scalar(self, table: int, slot: int, code: str, default: Number) -> Number:
-        start = self.field(table, slot, struct.calcsize("<" + code))
+        start = self.field(table, slot, _NUMBERS[code].size)
         return type(default)(self.number(start, code)) if start else default
 
     def offset(self, table: int, slot: int) -> int:
@@ -88,9 +108,7 @@ class Reader:
     def array(self, table: int, slot: int, dtype: str) -> NDArray[Any]:
         size = np.dtype(dtype).itemsize
         start, count = self.vector(table, slot, size)
-        self._bytes_left -= count * size
-        if self._bytes_left < 0:
-            raise ModelFileError("vectors that add up to more than the data: damaged")
+        self._take(count * size)
         return np.frombuffer(self.view, dtype, count, start)
 
     def tables(self, table: int, slot: int) -> list[int]:

@@ -11,7 +11,7 @@ whatever is wrong raises ModelFileError. Values of weights are not looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")  # input 1 is the kernel
 CUSTOM = OPERATORS.index("CUSTOM")
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor: `shape` as stored; `dynamic` where the model leaves a dimension open (stored as 1)."""
 
     name: str
@@ -81,12 +80,11 @@ class Tensor:
     is_variable: bool
 
 
-@dataclass(frozen=True)
 class Options:
     """The builtin_options table of one operator, by slot number; an absent field has its default."""
 
-    _reader: Reader | None = None
-    _table: int = 0
+    def __init__(self, reader: Reader | None = None, table: int = 0) -> None:
+        self._reader, self._table = reader, table
 
     def int8(self, slot: int, default: int = 0) -> int:
         """A byte: enumerations such as Padding and ActivationFunctionType."""
@@ -104,8 +102,7 @@ class Options:
         return default if self._reader is None else self._reader.scalar(self._table, slot, code, default)
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """One operator. `name` is the builtin's, such as "CONV_2D", or a custom one's code; -1 is an input left out."""
 
     name: str
@@ -116,8 +113,7 @@ class Operator:
     options: Options
 
 
-@dataclass(frozen=True)
-class Subgraph:
+class Subgraph(NamedTuple):
     """Tensors, and operators in the order they run; inputs and outputs are tensor indices."""
 
     name: str
@@ -127,8 +123,7 @@ class Subgraph:
     operators: tuple[Operator, ...]
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """Names of a subgraph's inputs and outputs, each with its tensor index."""
 
     subgraph: int
@@ -136,8 +131,7 @@ class Signature:
     outputs: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """A whole file; `buffers` are views of the parsed bytes, empty where a tensor is no constant."""
 
     subgraphs: tuple[Subgraph, ...]

@@ -31,7 +31,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -258,6 +257,8 @@ def numbers(spec: Spec) -> dict[str, int]:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new file beside `path`, empty, to be filled: it takes that name when the block ends, or is removed on error."""
+    import secrets  # with whoever writes: it takes as long as a third of a model's load
+
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     part.touch(0o644, exist_ok=False)  # less the umask; mkstemp's 0600 would surprise whoever copies it to a device
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -165,7 +164,7 @@ def test_a_signature_names_all_that_goes_in_and_out() -> None:
     graph = STUB.graph
     (first, *rest) = graph.subgraphs
     for more in ({"outputs": (*first.outputs, 0)}, {"inputs": (*first.inputs, 0)}, {"outputs": first.outputs[1:]}):
-        changed_graph = dataclasses.replace(graph, subgraphs=(dataclasses.replace(first, **more), *rest))
+        changed_graph = graph._replace(subgraphs=(first._replace(**more), *rest))
         with pytest.raises(l3edge.ModelFileError, match="does not name each of the"):
             tensors.signatures(changed_graph)
 
@@ -202,7 +201,7 @@ COMPILED = model_file.read(DATA / "stub-edgetpu.tflite")
 )
 def test_names_for_a_graph_without_signatures(tmp_path: Path, table: object, no_interpreter: list[object]) -> None:
     """What a compiler may leave: the metadata names its tensors, and is not believed."""
-    without = dataclasses.replace(COMPILED.graph, signatures={})
+    without = COMPILED.graph._replace(signatures={})
     with pytest.raises(l3edge.ModelFileError):
         tensors.check_tensors(tensors.signatures(without, {"stream": table}), COMPILED.spec, "edgetpu")  # type: ignore[dict-item]
     assert tensors.signatures(without, COMPILED.signatures) == COMPILED.signatures

@@ -213,7 +213,7 @@ def test_a_network_in_float_is_not_excused_by_its_tags(tmp_path: Path) -> None:
     found = verify.floats(parsed)
     assert any("CONV_2D" in line for line in found)
     renamed = {("other" if key == "tags" else key): value for key, value in parsed.signatures.items()}
-    assert len(verify.floats(dataclasses.replace(parsed, signatures=renamed))) > len(found)
+    assert len(verify.floats(parsed._replace(signatures=renamed))) > len(found)
 
 
 def test_sizes_that_do_not_fit() -> None:

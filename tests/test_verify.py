@@ -140,10 +140,8 @@ def without_weights(graph: flatbuffer.Model) -> flatbuffer.Model:
     """As if the first convolution's weights were not in the file."""
     first, *others = graph.subgraphs
     number = next(op for op in first.operators if op.name == "CONV_2D").inputs[1]
-    tensors = [
-        dataclasses.replace(tensor, buffer_bytes=0) if i == number else tensor for i, tensor in enumerate(first.tensors)
-    ]
-    return dataclasses.replace(graph, subgraphs=(dataclasses.replace(first, tensors=tuple(tensors)), *others))
+    tensors = [tensor._replace(buffer_bytes=0) if i == number else tensor for i, tensor in enumerate(first.tensors)]
+    return graph._replace(subgraphs=(first._replace(tensors=tuple(tensors)), *others))
 
 
 def test_weights_that_are_not_in_the_file() -> None:
@@ -156,8 +154,8 @@ def test_weights_that_are_not_in_the_file() -> None:
 def test_a_custom_operator() -> None:
     file = model_file.read(INT8)
     first = file.graph.subgraphs[0]
-    operators = (dataclasses.replace(first.operators[0], custom=True, name="FlexErf"), *first.operators[1:])
-    graph = dataclasses.replace(file.graph, subgraphs=(dataclasses.replace(first, operators=operators),))
+    operators = (first.operators[0]._replace(custom=True, name="FlexErf"), *first.operators[1:])
+    graph = file.graph._replace(subgraphs=(first._replace(operators=operators),))
     told = verify.structure(dataclasses.replace(file, graph=graph))
     assert told.passed is False
     assert "custom operators ['FlexErf'], which no engine here has" in told.told

@@ -1,0 +1,41 @@
+"""Measurements in a fresh Python process: what importing, loading and beginning cost.
+
+Modules are compiled before, as pip does at install, into a folder that all processes of a measurement share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from l3edge.errors import Error
+
+ROOT = Path(__file__).parent.parent
+BEGIN = "import sys, time; sys.path.insert(0, sys.argv[1]); begun = time.perf_counter()\n"
+# Seconds from the start of Python's own work, megabytes that are resident and were at most, and modules.
+END = """
+took = time.perf_counter() - begun
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+resident, peak = (int(status[key].split()[0]) / 1000 for key in ("VmRSS", "VmHWM"))
+figures = {"seconds": took, "resident MB": resident, "peak MB": peak, "modules": len(sys.modules)}
+"""
+
+
+def run(code: str, arguments: Sequence[str], compiled: str) -> dict[str, Any]:
+    """What `code` leaves in `figures`; its own arguments are sys.argv[2:]. Error where it fails.
+
+    compiled: folder for compiled modules.
+    """
+    command = [sys.executable, "-c", f"{code}\nimport json; print(json.dumps(figures))", str(ROOT), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = compiled
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise Error(f"a fresh process failed: {done.stderr.strip()[-1000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
