@@ -1,21 +1,35 @@
-"""What one hop costs, by stage, against recomputing the whole window with the same weights.
+"""What one hop costs, by stage, as fast as possible and in real time; and what it costs to begin.
 
-    python -m benchmarks.latency [MODEL...] [--hops N] [--engine E] [--json F]
+    python -m benchmarks.latency [MODEL...] [--compare MODEL_OR_ENGINE] [--json F] [--html F]
 
-Timed on the same sound: the whole window by the file's own `window` graph, a bare `invoke()` of the step graph (front
-end and network), the same hop through `Stream.push` at the model's rate (so with the SDK's work around it), and the
-resampling of the hop from 48 kHz. A model that cannot stream computes a window every hop: there the two are the same.
-The stages take turns, some calls each, so what disturbs the machine disturbs all of them; the ratios are of medians.
-"Cold" is the first call of each turn: the others have just filled the caches with their own weights, as whatever else
-a device does between two hops may. One thread.
+As fast as possible: the stages take turns, some calls each, so what disturbs the machine disturbs all of them; ratios
+are of medians of the same round, with the interval in which 95 % of repetitions would be. Stages of one hop of 0.1 s:
+
+    hand over     a block of sound at 48 kHz through the pipe from the process that captures, both sides
+    resample      from 48 kHz to the model's rate
+    step          a bare `invoke()` of the step graph: front end and network
+    push          the same hop through `Stream.push`, at the model's rate: with the SDK's work around the step
+    window        the whole window by the file's own `window` graph, which is what a hop costs without streaming
+
+A model that cannot stream computes a window every hop: there step and window are the same. "Cold" is the first call of
+each turn: the others have just filled the caches with their own weights, as may whatever a device does between hops.
+
+In real time: all models listen at once to the same sound at 48 kHz, a hop every 0.1 s, a little apart. Between hops the
+process sleeps, as a device does. Latency is from the moment at which a hop's last sample is there to its result; it
+misses its deadline if that is longer than a hop. Seconds of processor per hour of sound are by the thread's own clock.
+
+Beginning: import, load and first hop in fresh processes, modules compiled as pip does it. One thread unless told
+otherwise. On a busy machine it refuses.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,138 +37,246 @@ import numpy as np
 from numpy.typing import NDArray
 
 import l3edge
-from l3edge import audio
+from l3edge import audio, capture_child
+from l3edge.engine import ENGINES
+from l3edge.model_file import replacing
 
-from .machine import describe
+from . import fresh, options, record, timing
 
 SOURCE_RATE = 48_000
-TURN = 20  # calls of a stage before the next one's turn
-WARM_UP = 2  # turns that are not counted
+HOP = 0.1  # seconds
+QUANTILES = (*range(0, 100, 2), 99, 99.5, 99.9, 100)  # of the curves in the page
+BEGINNINGS = 5  # fresh processes
+COLD = """
+import sys, time; sys.path.insert(0, sys.argv[1])
+begun = time.perf_counter()
+import numpy
+first = time.perf_counter()
+import l3edge
+imported = time.perf_counter()
+model = l3edge.load(sys.argv[2], engine=sys.argv[3])
+loaded = time.perf_counter()
+stream = model.stream(model.spec.sample_rate)
+stream.push(numpy.zeros(model.spec.window, numpy.float32))
+heard = time.perf_counter()
+stream.push(numpy.zeros(model.spec.hop, numpy.float32))
+again = time.perf_counter()
+figures = {"import numpy": first - begun, "import l3edge": imported - first, "load": loaded - imported,
+           "first window": heard - loaded, "the next hop": again - heard}
+"""
 
 
-def timed(function: Callable[[], Any]) -> float:
-    """Microseconds of one call."""
-    begin = time.perf_counter_ns()
-    function()
-    return (time.perf_counter_ns() - begin) / 1000
-
-
-def in_turns(stages: dict[str, Callable[[], Any]], hops: int) -> dict[str, list[float]]:
-    """Microseconds of at least so many calls of each stage; the first of every TURN is a cold one."""
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for turn in range(WARM_UP + -(-hops // TURN)):
-        for name, stage in stages.items():
-            microseconds = [timed(stage) for _ in range(TURN)]
-            if turn >= WARM_UP:
-                times[name] += microseconds
-    return times
-
-
-def bare_step(model: l3edge.Model, samples: NDArray[np.float32]) -> Callable[[], Any]:
+def bare_step(model: l3edge.Model, samples: NDArray[np.float32]) -> timing.Call:
     """`invoke()` of the step graph on an interpreter of its own, inputs set once."""
     interpreter = model.engine.interpreter.Interpreter(model_content=model.flatbuffer, num_threads=1)
     interpreter.allocate_tensors()
     for details in interpreter.get_input_details():
         if tuple(details["shape"]) == samples.shape:
             interpreter.set_tensor(details["index"], samples)
-    invoke: Callable[[], Any] = interpreter.invoke
+    invoke: timing.Call = interpreter.invoke
     return invoke
 
 
-def measure(model: l3edge.Model, hops: int) -> dict[str, Any]:
-    """Percentiles in microseconds for each stage, and the ratios."""
+def pushes(model: l3edge.Model, sample_rate: int) -> timing.Call:
+    """A hop of noise through a stream that has heard a window."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * sample_rate).astype(np.float32)
+    stream = model.stream(sample_rate)
+    stream.push(noise)
+    hop = noise[: round(HOP * sample_rate)]
+    return lambda: stream.push(hop)
+
+
+def hand_over() -> timing.Call:
+    """A block of a hop through a pipe as `l3edge.capture` has it: packed, written, read, unpacked."""
+    samples = np.random.default_rng(0).normal(0, 0.1, round(HOP * SOURCE_RATE)).astype("<f4")
+    reader, writer = os.pipe()
+    buffer = bytearray()
+
+    def run() -> NDArray[np.float32]:
+        os.write(writer, capture_child.packed(capture_child.Message(capture_child.BLOCK, samples.tobytes())))
+        while (message := capture_child.unpacked(buffer)) is None:
+            buffer.extend(os.read(reader, 1 << 18))
+        return np.frombuffer(message.data, "<f4")
+
+    return run
+
+
+def stages_of(model: l3edge.Model) -> dict[str, timing.Call]:
+    """What is timed, by name."""
     spec = model.spec
-    rng = np.random.default_rng(0)
-    sound = rng.normal(0, 0.1, spec.window + spec.hop).astype(np.float32)
-    source = rng.normal(0, 0.1, SOURCE_RATE // 10).astype(np.float32)
-    bare = bare_step(model, sound[: spec.step_samples if spec.streaming else spec.window])
-    stream = model.stream(spec.sample_rate)
-    stream.push(sound[: spec.window - spec.hop])
+    noise = np.random.default_rng(0).normal(0, 0.1, spec.window).astype(np.float32)
+    source = np.random.default_rng(0).normal(0, 0.1, round(HOP * SOURCE_RATE)).astype(np.float32)
     resampler = audio.Resampler(SOURCE_RATE, spec.sample_rate)
-    stages: dict[str, Callable[[], Any]] = {
-        "window": lambda: model.network.window(sound[: spec.window]),
-        "step": bare,
-        "push": lambda: stream.push(sound[: spec.hop]),
-        "resample": lambda: resampler.push(source),
-    }
-    times = in_turns(stages, hops)
-    result: dict[str, Any] = {
-        name: {
-            **{f"p{p}": round(float(np.percentile(values, p)), 1) for p in (50, 90, 99)},
-            "cold": round(float(np.median(values[::TURN])), 1),
-        }
-        for name, values in times.items()
-    }
-    window, step, push = (result[name]["p50"] for name in ("window", "step", "push"))
-    cold_window, cold_step, cold_push = (result[name]["cold"] for name in ("window", "step", "push"))
     return {
-        "model": model.name,
-        "path": str(model.path.name),
-        "macs_per_hop": spec.macs_per_hop,
-        "macs_per_window": spec.macs_per_window,
-        "hops": len(times["step"]),
-        "threads": 1,
-        "microseconds": result,
-        "sdk_overhead_microseconds": round(push - step, 1),
-        "sdk_overhead": round((push - step) / step, 3),
-        "sdk_overhead_cold": round((cold_push - cold_step) / cold_step, 3),
-        "window_to_step": round(window / step, 2),
-        "window_to_step_cold": round(cold_window / cold_step, 2),
-        "window_to_push": round(window / push, 2),
-        "share_of_a_core": round(push / (1e6 * spec.hop / spec.sample_rate), 5),
+        "hand over": hand_over(),
+        "resample": lambda: resampler.push(source),
+        "step": bare_step(model, noise[: spec.step_samples if spec.streaming else spec.window]),
+        "push": pushes(model, spec.sample_rate),
+        "window": lambda: model.network.window(noise),
     }
 
 
-ROWS = (
-    ("resample 48 kHz to the model's rate", "resample"),
-    ("front end + network: one step, bare invoke()", "step"),
-    ("the same hop through Stream.push", "push"),
-    ("the whole window recomputed, same weights", "window"),
-)
+def fast(model: l3edge.Model, hops: int, ratios: record.Ratios) -> dict[str, Any]:
+    """As fast as possible: percentiles of each stage, and the ratios."""
+    times = timing.in_turns(stages_of(model), -(-hops // timing.TURN))
+    first = {stage: values[:, :1] for stage, values in times.items()}
+    step, push, window = times["step"], times["push"], times["window"]
+    for cold, (of_step, of_push) in {"": (step, push), ", cold": (first["step"], first["push"])}.items():
+        ratios.lower(f"{model.name}: push / step{cold}", timing.ratio(of_push, of_step))
+    ratios.higher(f"{model.name}: window / push", timing.ratio(window, push))
+    ratios.higher(f"{model.name}: window / step", timing.ratio(window, step))
+    return {
+        "hops": step.size,
+        "stages": {
+            stage: {**timing.spread(values), "cold": round(float(np.median(first[stage])), 1)}
+            for stage, values in times.items()
+        },
+        "overhead": round(float(np.median(np.median(push, axis=1) - np.median(step, axis=1))), 1),
+        "curve": _curve(push),
+    }
 
 
-def show(result: dict[str, Any], engine: str) -> None:
-    """A table for people."""
-    print(f"\n### {result['model']} on {engine}, 1 thread, {result['hops']} hops\n")
-    print("| stage of one hop | p50 µs | p90 | p99 | cold |\n|---|---:|---:|---:|---:|")
-    for title, name in ROWS:
-        values = result["microseconds"][name]
-        print(f"| {title} | {values['p50']:.1f} | {values['p90']:.1f} | {values['p99']:.1f} | {values['cold']:.1f} |")
-    fewer = result["macs_per_window"] / result["macs_per_hop"]
-    print(
-        f"\n- step against window: **{result['window_to_step']:.2f}x** cheaper ({fewer:.2f}x fewer "
-        f"multiply-accumulates; cold {result['window_to_step_cold']:.2f}x); with the SDK's work counted against us "
-        f"{result['window_to_push']:.2f}x"
-        f"\n- SDK overhead: {result['sdk_overhead_microseconds']:.1f} µs a hop, {100 * result['sdk_overhead']:.1f} % "
-        f"of the bare call (cold {100 * result['sdk_overhead_cold']:.1f} %)"
-        f"\n- share of a core in real time: {100 * result['share_of_a_core']:.2f} %"
-    )
+def paced(models: Sequence[l3edge.Model], hops: int) -> dict[str, dict[str, Any]]:
+    """In real time, all models at once, by name; hops: of each."""
+    calls = {model.name: pushes(model, SOURCE_RATE) for model in models}
+    latencies: dict[str, list[float]] = {name: [] for name in calls}
+    used = dict.fromkeys(calls, 0)
+    begin = time.monotonic() + HOP
+    for count in range(hops):
+        for place, (name, push) in enumerate(calls.items()):
+            due = begin + HOP * (count + place / len(calls))
+            while (left := due - time.monotonic()) > 0:
+                time.sleep(left)
+            before = time.thread_time_ns()
+            push()
+            used[name] += time.thread_time_ns() - before
+            latencies[name].append(1e6 * (time.monotonic() - due))
+    made = {}
+    for name, values in latencies.items():
+        times = np.array(values)
+        made[name] = {
+            "hops": hops,
+            **timing.spread(times),
+            "misses": int((times > 1e6 * HOP).sum()),
+            "processor seconds an hour": round(used[name] / hops / HOP * 3600 / 1e9, 1),
+            "curve": _curve(times),
+        }
+    return made
+
+
+def _curve(times: timing.Times) -> list[float]:
+    return [round(float(value), 1) for value in np.percentile(times, QUANTILES)]
+
+
+def beginning(model: l3edge.Model) -> dict[str, float]:
+    """Milliseconds of each part, medians of fresh processes."""
+    with tempfile.TemporaryDirectory() as compiled:
+        runs = [fresh.run(COLD, [str(model.path), model.engine.name], compiled) for _ in range(BEGINNINGS + 1)]
+    return {part: round(1e3 * statistics.median(run[part] for run in runs[1:]), 2) for part in runs[0]}
+
+
+def compare(model: l3edge.Model, other: l3edge.Model, hops: int) -> timing.Ratio:
+    """What a hop of the other costs, in hops of this one."""
+    calls = {str(i): pushes(each, each.spec.sample_rate) for i, each in enumerate((model, other))}
+    times = timing.in_turns(calls, -(-hops // timing.TURN))
+    return timing.ratio(times["1"], times["0"])
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures of all models, printed as they come."""
+    models = options.load(arguments, threads=arguments.threads, delegate=arguments.delegate)
+    ratios, figures = record.Ratios(), {}
+    for model in models:
+        found = {
+            "engine": f"{model.engine.name} {model.engine.version}",
+            "delegate": arguments.delegate,
+            "threads": arguments.threads,
+            "macs_per_hop": model.spec.macs_per_hop,
+            "macs_per_window": model.spec.macs_per_window,
+            "fast": fast(model, arguments.hops, ratios),
+            "beginning": beginning(model),
+        }
+        figures[model.name] = found
+        if arguments.compare:
+            is_engine = arguments.compare in ENGINES
+            name, engine = (model.path, arguments.compare) if is_engine else (arguments.compare, arguments.engine)
+            other = l3edge.load(name, engine=engine, threads=arguments.threads)
+            said = f"{other.name} on {other.engine.name} / {model.name} on {model.engine.name}: push"
+            ratios.lower(said, compare(model, other, arguments.hops))
+    if arguments.paced:
+        options.progress(f"in real time: {arguments.paced * HOP:.0f} s")
+        for name, found in paced(models, arguments.paced).items():
+            figures[name]["paced"] = found
+    made = record.section(options.command("latency"), ratios, {"quantiles": QUANTILES, "models": figures})
+    print(tables(made))
+    return made
+
+
+def tables(section: dict[str, Any]) -> str:
+    """For people, as Markdown."""
+    return "\n".join(_table(name, found, section["ratios"]) for name, found in section["figures"]["models"].items())
+
+
+def _table(name: str, found: dict[str, Any], ratios: dict[str, Any]) -> str:
+    threads = f"{found['threads']} thread{'s' * (found['threads'] > 1)}"
+    rows = [(stage, values, f"{values['cold']:.1f}") for stage, values in found["fast"]["stages"].items()]
+    if "paced" in found:
+        rows.append(("in real time: 48 kHz to result", found["paced"], ""))
+    lines = [
+        f"\n### {name} on {found['engine']}, {threads}, {found['fast']['hops']} hops\n",
+        "| one hop, µs | p50 | p90 | p99 | max | cold |\n|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| {stage} | {row['p50']:.1f} | {row['p90']:.1f} | {row['p99']:.1f} | {row['max']:.1f} | {cold} |"
+            for stage, row, cold in rows
+        ),
+        "",
+    ]
+    own = {key.removeprefix(f"{name}: "): value for key, value in ratios.items() if key.startswith(f"{name}: ")}
+    for key, value in own.items():
+        lines.append(f"- {key}: **{timing.Ratio(value['value'], value['low'], value['high'])}**")
+    for key, value in ratios.items():
+        if f"/ {name} on" in key:
+            lines.append(f"- {key}: **{timing.Ratio(value['value'], value['low'], value['high'])}**")
+    lines.append(f"- the SDK's own work: {found['fast']['overhead']:.1f} µs a hop")
+    if "paced" in found:
+        real = found["paced"]
+        lines.append(
+            f"- in real time: {real['misses']} of {real['hops']} hops missed their deadline; "
+            f"{real['processor seconds an hour']:.1f} s of processor an hour of sound"
+        )
+    parts = ", ".join(f"{part} {milliseconds:.1f} ms" for part, milliseconds in found["beginning"].items())
+    return "\n".join([*lines, f"- beginning: {parts}"])
+
+
+def _page(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
+    if arguments.html:
+        from .latency_page import page  # for which matplotlib is needed, and nowhere else
+
+        with replacing(arguments.html) as part:
+            part.write_text(page(document))
+        options.progress(f"wrote {arguments.html}")
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=str(__doc__).split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="built-in names or files (default: all built-in)")
-    parser.add_argument("--hops", type=int, default=1000, help="rounds to time (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="litert or tflite_runtime (default: the preferred one)")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the figures here as well")
-    arguments = parser.parse_args()
-    if arguments.hops < 1:
-        parser.error("--hops must be at least 1")
-    try:
-        models = [l3edge.load(name, engine=arguments.engine) for name in arguments.models or l3edge.models()]
-    except l3edge.Error as error:
-        parser.exit(1, f"error: {error}\n")
-    machine = describe(models[0].engine)
-    print("Machine: " + ", ".join(f"{key} {value}" for key, value in machine.items()))
-    if machine["load"] is not None and machine["load"] > 0.5 * machine["cores"]:
-        print("warning: this machine is busy; trust the ratios, not the microseconds")
-    results = []
-    for model in models:
-        results.append(measure(model, arguments.hops))
-        show(results[-1], machine["engine"])
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    """The command."""
+    made = options.parser("latency", str(__doc__))
+    made.add_argument(
+        "--hops", type=options.positive, default=2000, help="of each stage, as fast as possible (default: %(default)s)"
+    )
+    made.add_argument(
+        "--paced",
+        type=int,
+        default=1000,
+        metavar="HOPS",
+        help="of each model in real time, ten a second; 0: none (default: %(default)s)",
+    )
+    made.add_argument("--threads", type=options.positive, default=1, help="of the engine (default: %(default)s)")
+    made.add_argument("--delegate", metavar="LIBRARY", help="a TFLite external delegate")
+    made.add_argument(
+        "--compare", metavar="MODEL_OR_ENGINE", help="what a hop of this costs, in hops of each model, in turns"
+    )
+    made.add_argument("--html", type=Path, metavar="F", help="write a page with pictures, complete in itself")
+    options.run("latency", measure, made, _page)
 
 
 if __name__ == "__main__":

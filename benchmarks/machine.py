@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def busy(machine: dict[str, Any]) -> bool:
-    """Whether others take time from what is measured."""
-    return machine["load"] is not None and machine["load"] > BUSY * machine["cores"]
+def check_quiet(machine: dict[str, Any], anyway: bool = False) -> None:
+    """Error where others take time from what is measured, or a warning."""
+    if machine["load"] is None or machine["load"] <= BUSY * machine["cores"]:
+        return
+    told = f"this machine is busy (load {machine['load']} on {machine['cores']} cores)"
+    if not anyway:
+        raise l3edge.Error(f"{told}, and what is measured now would be of the others too; wait, or say --busy")
+    print(f"warning: {told}: trust the ratios, not the microseconds", file=sys.stderr)
 
 
 def _text(path: Path) -> str | None:

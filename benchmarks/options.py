@@ -9,60 +9,72 @@ from pathlib import Path
 from typing import Any
 
 import l3edge
+from training import cli
+from training.cli import positive_int as positive
 
 from . import machine, record
 
+__all__ = ["command", "load", "parser", "positive", "progress", "run"]
+
 
 def parser(module: str, text: str, models: bool = True) -> argparse.ArgumentParser:
-    """Of `python -m benchmarks.MODULE`; text: the module's docstring, whose first line says what it does."""
-    summary, _, rest = text.partition("\n")
+    """Of `python -m benchmarks.MODULE`. text: the module's docstring; after its first line and the usage comes what
+    `--help` ends with.
+    """
+    summary, _, rest = text.partition("\n\n")
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}",
         description=summary,
-        epilog=rest.split("\n\n", 2)[-1],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=rest.partition("\n\n")[2],
+        formatter_class=cli.ListHelpFormatter,
     )
     if models:
         made.add_argument("models", nargs="*", metavar="MODEL", help="built-in names or files (default: all built-in)")
-    made.add_argument("--engine", default="auto", help="litert or tflite_runtime (default: the preferred one)")
-    made.add_argument("--json", type=Path, metavar="F", help="write the figures here as well")
+    made.add_argument("--engine", default="auto", help="litert or tflite_runtime; auto is the preferred one")
+    made.add_argument("--json", type=Path, metavar="F", help="write the figures here as well (benchmarks/schema.json)")
     made.add_argument("--busy", action="store_true", help="measure although others keep this machine busy")
     return made
 
 
-def positive(text: str) -> int:
-    """A whole number, at least 1, as an option."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
 def load(arguments: argparse.Namespace, **options: Any) -> list[l3edge.Model]:
-    """The models that were asked for."""
-    return [l3edge.load(name, engine=arguments.engine, **options) for name in arguments.models or l3edge.models()]
+    """The models that were asked for, each once."""
+    names = dict.fromkeys(arguments.models or l3edge.models())
+    return [l3edge.load(name, engine=arguments.engine, **options) for name in names]
 
 
-def run(module: str, measure: Callable[[argparse.Namespace], Mapping[str, Any]], made: argparse.ArgumentParser) -> None:
-    """Measure, print, and write JSON if asked; refuse on a busy machine. measure: prints, and returns its section."""
-    arguments = made.parse_args()
+def run(
+    module: str,
+    measure: Callable[[argparse.Namespace], Mapping[str, Any]],
+    made: argparse.ArgumentParser,
+    more: Callable[[argparse.Namespace, Mapping[str, Any]], None] = lambda *_: None,
+) -> None:
+    """Measure, and write JSON if asked. measure: prints, and returns its section; more: what else its options ask for,
+    with the document.
+    """
+    cli.run(lambda: _run(module, measure, made.parse_args(), more))
+
+
+def _run(
+    module: str,
+    measure: Callable[[argparse.Namespace], Mapping[str, Any]],
+    arguments: argparse.Namespace,
+    more: Callable[[argparse.Namespace, Mapping[str, Any]], None],
+) -> None:
     head = machine.describe()
-    print(machine.headline(head))
-    if machine.busy(head) and not arguments.busy:
-        made.exit(
-            1,
-            f"error: this machine is busy (load {head['load']} on {head['cores']} cores), and what is measured now "
-            "would be of the others too; wait until it is quiet, or measure with --busy\n",
-        )
-    try:
-        section = measure(arguments)
-        head["load_after"] = machine.load()
-        if arguments.json:
-            record.write(arguments.json, record.document(head, {module: section}))
-            print(f"wrote {arguments.json}", file=sys.stderr)
-    except (l3edge.Error, OSError) as error:
-        made.exit(1, f"error: {error}\n")
-    except KeyboardInterrupt:
-        made.exit(130, "interrupted: nothing was written\n")
+    print(machine.headline(head), flush=True)
+    machine.check_quiet(head, arguments.busy)
+    section = measure(arguments)
+    head["load_after"] = machine.load()
+    document = record.document(head, {module: section})
+    if arguments.json:
+        record.write(arguments.json, document)
+        progress(f"wrote {arguments.json}")
+    more(arguments, document)
+
+
+def progress(text: str) -> None:
+    """Say what is being done."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def command(module: str, words: Sequence[str] = ()) -> str:

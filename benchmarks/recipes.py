@@ -41,8 +41,9 @@ from training.cli import HelpFormatter, TrainingError, positive_int, run
 from training.pretrain import load_run
 
 from .choices import cosines
-from .latency import bare_step, in_turns
+from .latency import bare_step
 from .machine import describe
+from .timing import TURN, in_turns
 
 HERE = Path(__file__).parents[1]
 REFERENCE, BASE = "float32", "int8_qat"
@@ -136,7 +137,7 @@ def step_times(models: dict[str, l3edge.Model], hops: int) -> dict[str, float]:
     for name, model in models.items():
         sound = np.random.default_rng(0).normal(0, 0.1, model.spec.window).astype(np.float32)
         stages[name] = bare_step(model, sound[: model.spec.step_samples])
-    return {name: float(np.median(values)) for name, values in in_turns(stages, hops).items()}
+    return {name: float(np.median(values)) for name, values in in_turns(stages, -(-hops // TURN)).items()}
 
 
 def of_kernels(model: l3edge.Model) -> dict[str, list[float]]:

@@ -20,8 +20,9 @@ from export import convert, graph
 from l3edge import model_file
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
 
-from .latency import bare_step, timed
-from .machine import describe
+from .latency import bare_step
+from .machine import describe, headline
+from .timing import timed
 
 HALVES = ((12, 24, 48, 96), (16, 32, 64, 128), (20, 40, 80, 160), (24, 48, 96, 192), (32, 64, 128, 256))
 CANDIDATES = (
@@ -56,7 +57,7 @@ def main() -> None:
         times = np.array([[[timed(f) for f in pair] for pair in stages] for _ in range(arguments.hops)])
     step, window = np.median(times[len(times) // 10 :], axis=0).T
     base = step[[spec.layers for spec in specs].index(PRESETS["edge-m"].layers)]
-    print("Machine: " + ", ".join(f"{key} {value}" for key, value in describe(models[0][0].engine).items()), "\n")
+    print(headline(describe(models[0][0].engine)), "\n")
     print("| filters | frame step | MMAC a hop | step, edge-m = 1 | step µs | window / step | GMAC/s | kB | preset |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---|")
     for (model, size), (filters, _), a, b in zip(models, CANDIDATES, step, window, strict=True):

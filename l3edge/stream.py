@@ -164,12 +164,13 @@ class Stream:
         rows = self._runner.feed(x)
         if not rows:
             return np.zeros((0, self._spec.embedding_size), np.float32), np.zeros(0, np.float64)
+        first, count = self._window, len(rows)
+        self._window = first + count
+        middle, rate, hop = self._spec.window // 2 - self._zeros, self._spec.sample_rate, self._hop
         # Plain numbers: for one window, as nearly always, an array's arithmetic would cost more than the numbers.
-        middle, rate = self._spec.window // 2 - self._zeros, self._spec.sample_rate
-        windows = range(self._window, self._window + len(rows))
-        times = [self._origin + (k * self._hop + middle) / rate for k in windows]
-        self._window += len(rows)
-        return self._network.dequantize(np.array(rows)), np.array(times, np.float64)
+        times = [self._origin + (k * hop + middle) / rate for k in range(first, first + count)]
+        values = rows[0][None] if count == 1 else np.array(rows)
+        return self._network.dequantize(values), np.array(times, np.float64)
 
 
 class _Steps:
@@ -182,6 +183,8 @@ class _Steps:
         self._steps_per_hop = hop // spec.hop
         self._reads = {hops: spec.samples_of(hops) for hops in reversed(network.hops)}  # longest first
         self._states = network.zero_states()
+        # A network that ends in a mean over the window gives one result a step: nothing to keep, or to compare.
+        self._alone = spec.results == 1
         self._ring = np.zeros((spec.results, spec.embedding_size), network.dtype)
         self._done = 0
         # Samples from where the next step begins to read; the first begins before the signal does.
@@ -191,16 +194,18 @@ class _Steps:
         pending = np.concatenate([self._pending, x]) if len(x) else self._pending
         rows, begin = [], 0
         while (ready := (len(pending) - begin + self._start) // self._step) > 0:
-            hops = next(hops for hops in self._reads if hops <= ready)
+            hops = 1 if ready == 1 else next(hops for hops in self._reads if hops <= ready)
             columns = self._network.step(pending[begin : begin + self._reads[hops]], self._states, hops)
             begin += hops * self._step
-            for new in columns.reshape(hops, -1, columns.shape[-1]):
-                # A network that ends in a mean over the window gives one result a step: nothing to keep, or to compare.
-                self._ring = new if len(new) == len(self._ring) else np.concatenate([self._ring, new])[len(new) :]
+            each = len(columns) // hops
+            for step in range(hops):
+                if not self._alone:
+                    new = columns[step * each : (step + 1) * each]
+                    self._ring = np.concatenate([self._ring, new])[len(new) :]
                 self._done += 1
                 complete = self._done - self._steps_per_window  # the window, in steps, that this step completes
                 if complete >= 0 and complete % self._steps_per_hop == 0:
-                    rows.append(self._ring[0] if len(self._ring) == 1 else np.maximum.reduce(self._ring))
+                    rows.append(columns[step] if self._alone else np.maximum.reduce(self._ring))
         self._pending = pending[begin:].copy() if begin else pending
         return rows
 
