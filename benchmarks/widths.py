@@ -37,6 +37,13 @@ def random_network(spec: Spec) -> graph.Network:
     return graph.Network(spec, graph.random_weights(spec.layers, 0), ranges)
 
 
+def exported(spec: Spec, path: Path) -> l3edge.Model:
+    """A model of that spec, int8, with random weights."""
+    metadata = {"name": "", "spec": spec.to_json(), "recipe": "int8_ptq", "parity": {}, "provenance": {}}
+    model_file.write(path, convert.convert(random_network(spec)), metadata)
+    return l3edge.load(path)
+
+
 def main() -> None:
     """Export the candidates, time them, print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.widths", description=str(__doc__).split("\n")[0])
@@ -48,9 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for i, spec in enumerate(specs):
             path = Path(folder) / f"{i}.tflite"
-            metadata = {"name": "", "spec": spec.to_json(), "recipe": "int8_ptq", "parity": {}, "provenance": {}}
-            model_file.write(path, convert.convert(random_network(spec)), metadata)
-            model = l3edge.load(path)
+            model = exported(spec, path)
             sound = np.random.default_rng(1).normal(0, 0.1, spec.window).astype(np.float32)
             stages.append((bare_step(model, sound[: spec.step_samples]), lambda m=model, x=sound: m.network.window(x)))
             models.append((model, path.stat().st_size))
