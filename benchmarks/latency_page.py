@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from l3edge.model_file import replacing
 
 from . import machine
 
@@ -66,6 +70,15 @@ def page(document: Mapping[str, Any]) -> str:
     return "\n".join([head, *body, "</html>\n"])
 
 
+def draw(section: Mapping[str, Any], folder: Path) -> None:
+    """The pictures of a section, latency-stages.png and latency-curves.png."""
+    models, quantiles = section["figures"]["models"], section["figures"]["quantiles"]
+    for name, figure in {"stages": _stages(models), "curves": _curves(models, quantiles)}.items():
+        FigureCanvasAgg(figure)
+        with replacing(folder / f"latency-{name}.png") as part:
+            figure.savefig(part, format="png", dpi=130)
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     top = "".join(f"<th>{escape(word)}</th>" for word in head)
     lines = ["<tr>" + "".join(f"<td>{escape(word)}</td>" for word in row) + "</tr>" for row in rows]
@@ -75,7 +88,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     written = io.StringIO()
-    figure.savefig(written, format="svg")
+    figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return written.getvalue().partition("<svg")[1] + written.getvalue().partition("<svg")[2]
 
 

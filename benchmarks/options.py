@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from training.cli import positive_int as positive
 
 from . import machine, record
 
-__all__ = ["command", "load", "parser", "positive", "progress", "run"]
+__all__ = ["command", "load", "parser", "positive", "progress", "run", "tensorflow"]
 
 
 def parser(module: str, text: str, models: bool = True) -> argparse.ArgumentParser:
@@ -70,6 +71,11 @@ def _run(
         record.write(arguments.json, document)
         progress(f"wrote {arguments.json}")
     more(arguments, document)
+
+
+def tensorflow() -> bool:
+    """Whether what needs the extra `train` can be measured too."""
+    return importlib.util.find_spec("tensorflow") is not None
 
 
 def progress(text: str) -> None:

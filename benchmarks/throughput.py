@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -171,7 +170,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "growth": of_model(model, ratios),
         }
     found: dict[str, Any] = {"models": figures, "networks": None}
-    if importlib.util.find_spec("tensorflow"):
+    if options.tensorflow():
         options.progress("growth with window and width")
         found["networks"] = of_networks(ratios)
     section = record.section(options.command("throughput"), ratios, found)

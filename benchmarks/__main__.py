@@ -1,0 +1,117 @@
+"""All benchmarks in one run, and the page of what they found.
+
+    python -m benchmarks [BENCHMARK...] [--models MODEL...] [--out F]
+
+Each runs in a process of its own, one after the other. The results go to benchmarks/results/MACHINE/DATE.json, and
+docs/benchmarks.md with its pictures is made of them (`python -m benchmarks.page` makes it again from a file). What
+cannot run here, for want of TensorFlow or of data, is left out, and the page says so. Takes some 15 minutes on a quiet
+machine; Ctrl-C leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import l3edge
+from training import cli
+from training.datasets import ESC10
+
+from . import machine, options, page, record
+
+MODELS = ("edge-s", "edge-m", "edge-l")
+TRAINED = "needs TensorFlow: pip install l3edge[train]"
+
+
+def _needs_tensorflow() -> str:
+    return "" if options.tensorflow() else TRAINED
+
+
+def _needs_data() -> str:
+    return _needs_tensorflow() or ("" if ESC10.is_dir() else f"no data at {ESC10}: set L3EDGE_DATA")
+
+
+# By name: whether it is given the models, its own options, and what it cannot do without.
+BENCHMARKS: dict[str, tuple[bool, list[str], Callable[[], str]]] = {
+    "latency": (True, [], str),
+    "memory": (True, [], str),
+    "throughput": (True, [], str),
+    "layers": (True, [], str),
+    "peers": (False, [], _needs_tensorflow),
+    "accuracy": (False, ["--no-robustness"], _needs_data),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    summary, _, rest = str(__doc__).partition("\n\n")
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=summary,
+        epilog=rest.partition("\n\n")[2],
+        formatter_class=cli.HelpFormatter,
+    )
+    made.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)} (all unless told)")
+    made.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL", help="built-in names or files")
+    made.add_argument("--engine", default="auto", help="litert or tflite_runtime; auto is the preferred one")
+    made.add_argument("--out", type=Path, metavar="F", help="write the results there, and no page")
+    made.add_argument("--busy", action="store_true", help="measure although others keep this machine busy")
+    return made
+
+
+def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The section of one benchmark, by a process of its own."""
+    takes_models, more, _ = BENCHMARKS[name]
+    path = folder / f"{name}.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *(arguments.models if takes_models else []), *more]
+    command += ["--engine", arguments.engine, "--json", str(path)]
+    if name != "accuracy":
+        command.append("--busy")  # the machine was looked at before the first, and what keeps it busy now is us
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found: dict[str, Any] = json.loads(path.read_text())
+    if name == "accuracy":  # has a form of its own, and no times
+        return record.section(options.command(name, more), record.Ratios(), found)
+    section: dict[str, Any] = found["sections"][name]
+    return section
+
+
+def main() -> int:
+    """Run, record, write the page."""
+    arguments = parser().parse_args()
+    names = list(dict.fromkeys(arguments.names)) or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        raise cli.TrainingError(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")
+    head = machine.describe(l3edge.load(engine=arguments.engine).engine)
+    machine.check_quiet(head, arguments.busy)
+    begin = time.monotonic()
+    sections = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            if missing := BENCHMARKS[name][2]():
+                options.progress(f"{name}: left out, {missing}")
+                continue
+            options.progress(f"{name} ({time.monotonic() - begin:.0f} s)")
+            try:
+                sections[name] = run(name, arguments, Path(folder))
+            except subprocess.CalledProcessError as error:
+                raise cli.TrainingError(f"benchmarks.{name} failed; what it said is above") from error
+    head["load_after"] = machine.load()
+    document = record.document(head, sections)
+    path = arguments.out or record.RESULTS / machine.name(head) / f"{document['date']}.json"
+    record.write(path, document)
+    print(f"wrote {path} after {time.monotonic() - begin:.0f} s")
+    if not arguments.out:
+        for made in page.write(document, page.DOCS):
+            print(f"wrote {made}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
