@@ -7,19 +7,14 @@ import json
 import os
 import select
 import subprocess
-import sys
 from typing import Any
 
+from . import children
 from .capture_child import Message, unpacked
 from .errors import MicrophoneError
 
 TICK = 1.0  # seconds that `hear` waits at most
 KILL_SECONDS = 2.0  # until one that was killed has gone; in a driver that hangs it may stay
-
-# With the paths of this process, so that the same packages are found, before anything is imported: `python -c` looks
-# first in the working directory, where anybody's files may be. `sys` is built in. From Python 3.13 on the interpreter
-# imports something of its own before that; PYTHONSAFEPATH, since 3.11, keeps that out of the working directory.
-CODE = "import sys; sys.path[:] = sys.argv[2:]; from l3edge import capture_child as child; child.main(sys.argv[1])"
 
 
 class CaptureProcess:
@@ -27,15 +22,8 @@ class CaptureProcess:
 
     def __init__(self, options: dict[str, Any], wake: int) -> None:
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", CODE, json.dumps(options), *sys.path],
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # ALSA and PortAudio tell there, at length, what they also return
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C in the terminal is not for it
-            )
+            # ALSA and PortAudio tell on stderr, at length, what they also return.
+            self._process = children.start("capture_child", json.dumps(options), subprocess.DEVNULL)
         except OSError as error:
             raise MicrophoneError(f"no process to capture in can be started: {error}") from error
         assert self._process.stdin is not None

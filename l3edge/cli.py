@@ -21,6 +21,7 @@ from . import (
     commands,
     config,
     doctor,
+    embed_command,
     head_file,
     health,
     learn_command,
@@ -308,16 +309,7 @@ def _parser(where: str = "") -> argparse.ArgumentParser:
     )
     stream.set_defaults(run=_stream, reread=None)
 
-    embed = sub.add_parser(
-        "embed",
-        parents=[model, windows],
-        help="embed audio files into .npz files",
-        description="Embed each FILE into an .npz file with embeddings, times, and the identity of the model.",
-    )
-    embed.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    embed.add_argument("--output", type=Path, metavar="DIR", help="folder of the .npz files (default: beside FILE)")
-    embed.set_defaults(run=commands.embed)
-
+    embed_command.add_parser(sub, model, windows)
     learn_command.add_parser(sub, model, _seconds, _device)
     search_command.add_parser(sub, model)
     sub.add_parser("models", help="list the built-in models").set_defaults(run=_models)
