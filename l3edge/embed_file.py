@@ -24,7 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,18 +78,16 @@ class Embedder:
     def tell(self, path: Path, target: Path, heard: Heard) -> Told:
         """Embed a file into `target`, unless that is there already; errors are told, not raised."""
         try:
-            if not self._args.overwrite and _member(target) == self._made_from(path):
+            found = b"" if self._args.overwrite else _member(target)
+            if found and found == self._made_from(path):
                 return Told(True, "already embedded")
             return Told(True, self._embed(path, target, heard))
         except (Error, OSError) as error:
             return Told(False, describe(error, path))
 
     def _made_from(self, path: Path) -> bytes:
-        """What is written of how a file's embeddings were made, as a member of the .npz; b"" where there is no file."""
-        try:
-            status = path.stat()
-        except OSError:
-            return b""
+        """What is written of how a file's embeddings were made, as a member of the .npz. OSError where it has gone."""
+        status = path.stat()
         of = {**self._made_by, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
         member = io.BytesIO()
         np.save(member, np.array(json.dumps(of)), allow_pickle=False)
@@ -173,26 +171,31 @@ def _labelled(model: Model, embeddings: NDArray[np.float32], times: NDArray[np.f
 def main(options: str) -> None:
     """Embed what standard input names, until it ends. SIGTERM leaves no part of a file behind."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # The pipe becomes ours alone: what a library prints must not get into it.
-    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
     given = json.loads(options)
-    embedder = Embedder(argparse.Namespace(**given))
-
-    def say(*words: object) -> None:
-        pipe.write(json.dumps(words).encode() + b"\n")
-
-    waiting, said = 0.0, time.monotonic()
-
-    def heard(seconds: float, share: float | None) -> None:
-        nonlocal waiting, said
-        waiting += seconds
-        if given["watched"] and time.monotonic() - said >= REDRAW_SECONDS:
-            say("heard", waiting, share)
-            waiting, said = 0.0, time.monotonic()
-
-    with warnings_above(None):
+    # The pipe becomes ours alone: what a library prints must not get into it.
+    with os.fdopen(os.dup(1), "wb", buffering=0) as pipe, warnings_above(None):
+        os.dup2(2, 1)
+        answers = _Answers(pipe, given["watched"])
+        embedder = Embedder(argparse.Namespace(**given))
         for line in sys.stdin.buffer:
             path, target = json.loads(line)
-            told = embedder.tell(Path(path), Path(target), heard)
-            say("done" if told.done else "error", told.text)
+            told = embedder.tell(Path(path), Path(target), answers.heard)
+            answers.say("done" if told.done else "error", told.text)
+
+
+class _Answers:
+    """What goes into a process's pipe."""
+
+    def __init__(self, pipe: IO[bytes], watched: bool) -> None:
+        self._pipe, self._watched = pipe, watched
+        self._seconds, self._said = 0.0, -math.inf  # embedded since, and time.monotonic() of, what was said last
+
+    def say(self, *words: object) -> None:
+        self._pipe.write(json.dumps(words).encode() + b"\n")
+
+    def heard(self, seconds: float, share: float | None) -> None:
+        """Say so, where somebody watches, and as often as it can be shown."""
+        self._seconds += seconds
+        if self._watched and time.monotonic() - self._said >= REDRAW_SECONDS:
+            self.say("heard", self._seconds, share)
+            self._seconds, self._said = 0.0, time.monotonic()
