@@ -173,14 +173,15 @@ class AudioFile:
             raise AudioError(f"{self.path}: no such file" if not self.path.exists() else f"{self.path}: not a file")
         try:
             _refuse_truncated_wav(self.path)
-            self._file = soundfile.SoundFile(str(self.path))
+            self._file = soundfile.SoundFile(os.fsencode(self.path))  # a str may be a name that it cannot encode
         except TypeError as error:  # soundfile's answer to the ending .raw
             raise AudioError(
                 f"{self.path}: raw PCM does not say its sample rate; pipe it: l3edge stream --input - --rate HZ < FILE"
             ) from error
         except (soundfile.SoundFileError, OSError) as error:
+            why = getattr(error, "error_string", error)  # without the path
             raise AudioError(
-                f"{self.path}: not a readable audio file ({error}); WAV, FLAC, OGG, MP3 and AIFF are read"
+                f"{self.path}: not a readable audio file ({why}); WAV, FLAC, OGG, MP3 and AIFF are read"
             ) from error
         self.sample_rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)

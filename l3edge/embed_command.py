@@ -16,7 +16,7 @@ from . import embed_workers
 from .display import Progress, Terminal
 from .embed_file import Embedder, Told
 from .errors import AudioError, OptionError
-from .folders import SUFFIXES, audio_files
+from .folders import SUFFIXES, audio_files, printable
 from .session import warnings_above
 
 MOST_JOBS = 1024
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = min(args.jobs or _default_jobs(args), len(targets))
     failed = 0
     with contextlib.ExitStack() as stack:
-        bar = _Bar([path.name for path in targets])
+        bar = _Bar([printable(path.name) for path in targets])
         stack.callback(bar.clear)
         stack.enter_context(warnings_above(bar.progress))
         reports = _one_by_one(embedder, targets, bar) if jobs == 1 else _together(args, jobs, targets, bar)
@@ -78,10 +78,9 @@ def run(args: argparse.Namespace) -> int:
             for target, told in zip(targets.values(), reports, strict=True):
                 failed += not told.done
                 bar.told()
-                if told.done:
-                    print(f"{target}  {told.text}", flush=True)
-                else:
-                    print(f"l3edge: error: {told.text}", file=sys.stderr, flush=True)
+                line = f"{target}  {told.text}" if told.done else f"l3edge: error: {told.text}"
+                out = sys.stdout if told.done else sys.stderr
+                print(Terminal(out).shown(printable(line)), file=out, flush=True)
         except KeyboardInterrupt:
             bar.clear()
             again = "the same command without --overwrite" if args.overwrite else "the same command"

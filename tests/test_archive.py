@@ -191,6 +191,26 @@ def test_a_bar_for_all(archive: Path, hour: Path, tmp_path: Path) -> None:
     assert [Path(line.split("  ")[0].split("\x1b[?25h")[-1]).stem for line in lines] == ["hour", "0"]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_names_that_no_encoding_has(archive: Path, tmp_path: Path, jobs: int) -> None:
+    """They are shown as far as can be, a line each, and their files are embedded."""
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    for name in (b"\xff.wav", b"a\nb.wav", "é.wav".encode()):
+        shutil.copy(archive / "3.wav", sounds / os.fsdecode(name))
+    (sounds / os.fsdecode(b"\xfe.wav")).write_text("no sound")
+    words = command(sounds, "--output", tmp_path / "out", "--jobs", jobs)
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=HANG, env=environment, check=False)
+    assert [line.split("/")[-1] for line in done.stdout.splitlines()] == [
+        f"{name}.npz  12 embeddings" for name in ("a?b", "?", "?")
+    ]
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"l3edge: error: {sounds}/?.wav: not a readable audio file (Format not recognised")
+    written = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
+    assert written == {b"\xff.npz", b"a\nb.npz", "é.npz".encode()}
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 

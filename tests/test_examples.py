@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_a_folder_into_parquet(tmp_path: Path) -> None:
     _need_beam()
     import pyarrow.parquet as pq
 
-    sounds, out = tmp_path / "sounds", tmp_path / "out"
+    sounds, out = tmp_path / "sounds", tmp_path / "embeddings"
     (sounds / "deep").mkdir(parents=True)
     shutil.copy(EXAMPLES / "scene.flac", sounds / "deep" / "scene.flac")
     scene = (EXAMPLES / "scene.flac").read_bytes()
@@ -92,6 +93,14 @@ def test_a_folder_into_parquet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["time"].to_numpy(), times)
     found = table["embedding"].combine_chunks().flatten().to_numpy().reshape(embeddings.shape)
     np.testing.assert_array_equal(found, embeddings)
+
+    page = (EXAMPLES.parent / "docs" / "archives.md").read_text()
+    block = re.search(r"<!-- read -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert block
+    (tmp_path / "read.py").write_text(block[1])
+    read = run(tmp_path / "read.py", cwd=tmp_path)
+    assert model.identity in read
+    assert f"deep/scene.flac {embeddings.shape}" in read
 
     made = (out / "deep" / "scene.flac.parquet").stat().st_mtime_ns
     shutil.copy(EXAMPLES / "scene.flac", sounds / "half.flac")  # mended
