@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TURN = 20  # calls of a stage before the next one's turn
+LEAST = 3  # of a slow one: a median of fewer is none
 WARM_UP = 2  # rounds that are not counted
 PERCENTILES = (50, 90, 99)
 RESAMPLED = 2000
@@ -34,11 +35,16 @@ class Ratio:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{shown(self.value)} ({shown(self.low)} to {shown(self.high)})"
 
     def plain(self) -> dict[str, float]:
         """As JSON has it."""
         return {name: float(f"{number:.5g}") for name, number in asdict(self).items()}
+
+
+def shown(number: float) -> str:
+    """Three digits that count, such as 0.123, 12.3 and 1,230."""
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def timed(function: Call) -> float:
@@ -48,12 +54,24 @@ def timed(function: Call) -> float:
     return (time.perf_counter_ns() - begin) / 1000
 
 
-def in_turns(stages: Mapping[str, Call], rounds: int, turn: int = TURN, warm_up: int = WARM_UP) -> dict[str, Times]:
-    """So many rounds, in each of which every stage has its turn of so many calls."""
+def affordable(stages: Mapping[str, Call], seconds: float) -> dict[str, int]:
+    """Calls of each stage in a turn: as many as take so long, from LEAST to TURN."""
+    turns = {}
+    for name, stage in stages.items():
+        stage()
+        turns[name] = int(np.clip(1e6 * seconds / timed(stage), LEAST, TURN))
+    return turns
+
+
+def in_turns(
+    stages: Mapping[str, Call], rounds: int, turn: int | Mapping[str, int] = TURN, warm_up: int = WARM_UP
+) -> dict[str, Times]:
+    """So many rounds, in each of which every stage has its turn of so many calls, the same for all or each its own."""
     times: dict[str, list[list[float]]] = {name: [] for name in stages}
     for count in range(warm_up + rounds):
         for name, stage in stages.items():
-            microseconds = [timed(stage) for _ in range(turn)]
+            calls = turn if isinstance(turn, int) else turn[name]
+            microseconds = [timed(stage) for _ in range(calls)]
             if count >= warm_up:
                 times[name].append(microseconds)
     return {name: np.array(values) for name, values in times.items()}

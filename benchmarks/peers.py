@@ -1,0 +1,264 @@
+"""What a second of sound costs: ours and its peers side by side, in one run, on one thread of the same engine.
+
+    python -m benchmarks.peers [ROW...] [--rounds N] [--engine E] [--json F] [--plot DIR]
+
+Each row gives an embedding every 0.1 s, and one of YAMNet's every 0.48 s, its own hop. Its cost is the time of one
+embedding, times embeddings a second: of ours a `Stream.push` of 0.1 s, with all that the SDK does; of the others a call
+of the bare engine, sound in and embedding out. All front ends are in the graphs and timed with them; resampling is not:
+each hears the same sound at its own rate. The rows take turns, and ratios are of the medians of a round's turns, so
+what disturbs the machine disturbs both sides. The default model is always among the rows, as ratios are relative to it.
+
+Memory is that of a fresh process that imports NumPy and the engine, loads the file and runs it; of ours also that of
+one that imports l3edge and streams. Accuracy is not measured here: docs/accuracy.json has it (`python -m
+benchmarks.accuracy --write`), of those that have learned something. A row that cannot be made says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import l3edge
+from l3edge import engine as engines
+from l3edge.engine import ENGINES, Engine
+
+from . import options, record, timing
+from .peer_models import DEFAULT, OURS, PEER, ROWS, WINDOW, Row, Subject
+from .timing import Ratio, Times
+
+ACCURACY = record.ROOT / "docs" / "accuracy.json"
+TURN = 0.03  # seconds, of those whose calls are so short
+FRESH = 3  # processes, of whose memory the median counts
+
+# (dearer, cheaper, how many times at least): what this project promises of itself.
+TARGETS = (
+    ("mel256-float32", DEFAULT, 300),
+    ("mel256-int8", DEFAULT, 75),
+    ("yamnet-10hz", DEFAULT, 3),
+    ("yamnet", "edge-s", 1),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = options.parser("peers", str(__doc__), models=False)
+    made.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
+    made.add_argument("--rounds", type=int, default=40, help="every row has a turn in each (default: %(default)s)")
+    made.add_argument("--plot", type=Path, metavar="DIR", help="draw peers.png there")
+    return made
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time and weigh the rows, print the tables, and draw if asked; the section."""
+    if unknown := [name for name in arguments.rows if name not in ROWS]:
+        raise l3edge.OptionError(f"no row {unknown[0]!r}: the rows are {', '.join(ROWS)}")
+    if arguments.rounds < 1:
+        raise l3edge.OptionError(f"--rounds must be at least 1, got {arguments.rounds}")
+    engine = engines.find(arguments.engine)
+    rows = [row for row in ROWS.values() if row.name in {DEFAULT, *(arguments.rows or ROWS)}]
+    subjects, missing = _subjects(rows, engine)
+    stages = {name: subject.embed for name, subject in subjects.items()}
+    calls = timing.affordable(stages, TURN)
+    times = timing.in_turns(stages, arguments.rounds, calls)
+    judged, judged_on = _judged()
+    found = {
+        name: {
+            **_times(ROWS[name], times),
+            **_memory(ROWS[name], subject, engine, calls[name]),
+            **_numbers(ROWS[name], subject),
+            "accuracy": judged.get(subject.judged),
+        }
+        for name, subject in subjects.items()
+    }
+    figures = {
+        "engine": f"{engine.name} {engine.version}",
+        "threads": 1,
+        "rounds": arguments.rounds,
+        "engine_mb": _fresh("engine", _module(engine))["resident_mb"],
+        "judged_on": judged_on,
+        "rows": [{**_head(row), **(found.get(row.name) or {"missing": missing[row.name]})} for row in rows],
+        "targets": _targets(times),
+    }
+    section = record.section(options.command("peers", arguments.rows), _ratios(times), figures)
+    print(tables(section))
+    if arguments.plot:
+        from . import peers_plot
+
+        peers_plot.draw(section, arguments.plot)
+    return section
+
+
+def _subjects(rows: Sequence[Row], engine: Engine) -> tuple[dict[str, Subject], dict[str, str]]:
+    """By row what it measures, or why it cannot."""
+    made: dict[str, Subject] = {}
+    missing: dict[str, str] = {}
+    for row in rows:
+        try:
+            made[row.name] = row.make(engine)
+        except (l3edge.Error, OSError) as error:
+            if row.name == DEFAULT:
+                raise
+            missing[row.name] = str(error)
+        except ModuleNotFoundError as error:
+            missing[row.name] = f'{error.name} is not installed: pip install -e ".[train]"'
+    return made, missing
+
+
+def _head(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "title": row.title, "kind": row.kind, "a_second": round(1 / row.hop, 2)}
+
+
+def _times(row: Row, times: Mapping[str, Times]) -> dict[str, Any]:
+    """Of one embedding, the first of a turn (others have filled the caches), and of a second of sound."""
+    own = times[row.name]
+    return {
+        "microseconds": {**timing.spread(own), "cold": round(float(np.median(own[:, 0])), 1)},
+        "ms_a_second": float(f"{np.median(own) / row.hop / 1000:.4g}"),
+        "times_default": _compared(row.name, DEFAULT, times).plain(),
+        "calls_a_turn": own.shape[1],
+    }
+
+
+def _compared(dearer: str, cheaper: str, times: Mapping[str, Times]) -> Ratio:
+    """How many times as much a second of sound costs."""
+    medians = [np.median(times[name], axis=1) / ROWS[name].hop for name in (dearer, cheaper)]
+    return timing.of_rounds(medians[0] / medians[1])
+
+
+def _ratios(times: Mapping[str, Times]) -> record.Ratios:
+    """To the default, and of each window to its own model's hop: the dearer a peer, the better for us."""
+    ratios = record.Ratios()
+    for name in times:
+        row = ROWS[name]
+        if row.kind == OURS and name != DEFAULT:
+            ratios.lower(f"{row.title} / default", _compared(name, DEFAULT, times))
+        elif row.kind == WINDOW and (own := name.removesuffix("-window")) in times:
+            ratios.higher(f"{row.title} / {own}", _compared(name, own, times))
+        elif row.kind == PEER:
+            ratios.higher(f"{row.title} / default", _compared(name, DEFAULT, times))
+    for dearer, cheaper, _ in TARGETS:
+        if cheaper != DEFAULT and {dearer, cheaper} <= times.keys():
+            ratios.higher(f"{ROWS[dearer].title} / {ROWS[cheaper].title}", _compared(dearer, cheaper, times))
+    return ratios
+
+
+def _targets(times: Mapping[str, Times]) -> list[dict[str, Any]]:
+    return [
+        {
+            "what": f"{ROWS[dearer].title} / {ROWS[cheaper].title}",
+            "least": least,
+            "found": _compared(dearer, cheaper, times).plain(),
+        }
+        for dearer, cheaper, least in TARGETS
+        if {dearer, cheaper} <= times.keys()
+    ]
+
+
+def _module(engine: Engine) -> str:
+    return f"{ENGINES[engine.name][0]}.interpreter"
+
+
+def _fresh(*words: str) -> dict[str, float]:
+    """Resident memory at the end and at its peak, MB, of a fresh process of `benchmarks.bare`."""
+    command = [sys.executable, "-m", "benchmarks.bare", *words]
+    told = []
+    for _ in range(FRESH):
+        done = subprocess.run(command, cwd=record.ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise l3edge.EngineError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-300:]}")
+        told.append([float(word) for word in done.stdout.split()])
+    resident, peak = (round(statistics.median(column), 1) for column in zip(*told, strict=True))
+    return {"resident_mb": resident, "peak_mb": peak}
+
+
+def _memory(row: Row, subject: Subject, engine: Engine, calls: int) -> dict[str, Any]:
+    path = str(subject.path)
+    made = _fresh("engine", _module(engine), path, str(calls), str(subject.samples), *filter(None, [subject.signature]))
+    if row.kind == OURS:
+        made |= {f"sdk_{key}": value for key, value in _fresh("sdk", engine.name, path, str(calls)).items()}
+    return made
+
+
+def _numbers(row: Row, subject: Subject) -> dict[str, Any]:
+    return {
+        "model": subject.model,
+        "file_mb": round(subject.path.stat().st_size / 1e6, 2),
+        "macs": subject.macs,
+        "macs_a_second": round(subject.macs / row.hop),
+        "embedding_size": subject.embedding_size,
+    }
+
+
+def _judged() -> tuple[dict[str | None, dict[str, Any]], str | None]:
+    """Clip accuracy by model, of clips that it has not heard where there is such; and of which clips, and when."""
+    try:
+        document = json.loads(ACCURACY.read_text())
+    except OSError:
+        return {}, None
+    rows = sorted(document["rows"], key=lambda row: row["hearing"] == "clean")  # of the same name the last one counts
+    found = {row["model"]: {**row["clip_accuracy"], "hearing": row["hearing"]} for row in rows}
+    return found, f"{document['data']}, {document['clips']} clips, {document['date']}"
+
+
+def tables(section: Mapping[str, Any]) -> str:
+    """Markdown: the rows, ratios first, what is missing and why, and what was promised."""
+    figures = section["figures"]
+    lines = [
+        "| model | times the default | ms for a second of sound | embeddings a second | clip accuracy | file MB "
+        "| MMAC for a second | resident MB | with the SDK | values |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [_line(row) for row in figures["rows"]]
+    lines += ["", f"Resident with NumPy and {figures['engine']} alone: {figures['engine_mb']:.1f} MB."]
+    if figures["judged_on"]:
+        lines.append(
+            f"Clip accuracy: of `python -m benchmarks.accuracy`, {figures['judged_on']}; †: whether it has heard these "
+            "recordings is not known. The weights of the published L3 networks are seeded here, and have none."
+        )
+    if figures["targets"]:
+        lines += ["", "| a second of sound | times as much | promised |  |", "|---|---:|---:|---|"]
+    for target in figures["targets"]:
+        found, least = target["found"], target["least"]
+        kept = "kept" if found["low"] >= least else "not kept" if found["high"] < least else "undecided"
+        lines.append(f"| {target['what']} | **{_ratio(found)}** | at least {least} | {kept} |")
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if "missing" in row:
+        return f"| {row['title']} | missing: {row['missing']} |" + " |" * 8
+    accuracy, sdk = row["accuracy"], row.get("sdk_resident_mb")
+    cells = [
+        row["title"],
+        f"**{_ratio(row['times_default'])}**" if row["name"] != DEFAULT else "**1**",
+        timing.shown(row["ms_a_second"]),
+        f"{row['a_second']:g}",
+        f"{100 * accuracy['value']:.1f} %{'†' if accuracy['hearing'] == 'unknown' else ''}" if accuracy else "–",
+        f"{row['file_mb']:.2f}",
+        f"{row['macs_a_second'] / 1e6:,.0f}",
+        f"{row['resident_mb']:.1f}",
+        f"{sdk:.1f}" if sdk else "–",
+        str(row["embedding_size"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratio(found: Mapping[str, float]) -> str:
+    return str(Ratio(**found))
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    options.run("peers", measure, parser())
+
+
+if __name__ == "__main__":
+    main()
