@@ -29,9 +29,10 @@ import numpy as np
 import l3edge
 from l3edge import engine as engines
 from l3edge.engine import ENGINES, Engine
+from l3edge.model import DEFAULT
 
 from . import options, record, timing
-from .peer_models import DEFAULT, OURS, PEER, ROWS, WINDOW, Row, Subject
+from .peer_models import OURS, PEER, ROWS, WINDOW, Row, Subject
 from .timing import Ratio, Times
 
 ACCURACY = record.ROOT / "docs" / "accuracy.json"

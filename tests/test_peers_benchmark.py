@@ -16,8 +16,8 @@ import l3edge
 from benchmarks import bare, peer_files, peer_models, peers, record, timing
 from l3edge import engine, flatbuffer
 from l3edge.spec import PRESETS
-from training import teachers
 from training import peers as training_peers
+from training import teachers
 
 from .conftest import ENGINES
 
@@ -72,6 +72,20 @@ def test_the_section_is_as_the_schema_says(quick: dict[str, Any]) -> None:
         record.check(wrong, "the section")
 
 
+def test_the_picture_has_a_bar_for_what_was_measured(quick: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not in the device environment")
+    from benchmarks import peers_plot
+
+    section = copy.deepcopy(quick)
+    section["figures"]["rows"][1] = {"name": "edge-s", "title": "edge-s", "missing": "why not"}
+    (axes,) = peers_plot.bars(section).axes
+    titles = [label.get_text() for label in axes.get_yticklabels()]
+    assert titles == ["edge-m (default)", "edge-s per window"]
+    assert [bar.get_width() for bar in axes.patches] == [section["figures"]["rows"][i]["ms_a_second"] for i in (0, 2)]
+    peers_plot.draw(section, tmp_path)
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_is_missing_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teachers, "YAMNET", tmp_path / "yamnet.tflite")
     monkeypatch.setattr(peer_files, "CACHE", tmp_path)
@@ -83,7 +97,8 @@ def test_what_is_missing_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "TensorFlow, which is not installed" in rows["mel256-int8"]["missing"]
     table = peers.tables(section)
     assert table.count("| YAMNet at 0.48 s | missing: no ") == table.count("| missing: it is made with") == 1
-    assert section["ratios"] == {} and section["figures"]["targets"] == []
+    assert section["ratios"] == {}
+    assert section["figures"]["targets"] == []
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -105,7 +120,8 @@ def test_yamnet_at_its_own_hop_costs_less_than_at_ours() -> None:
     assert (own["a_second"], ours["a_second"]) == (2.08, 10)
     assert ours["macs_a_second"] == 10 * own["macs"] == 10 * ours["macs"]
     assert own["macs_a_second"] == round(own["macs"] / 0.48)
-    assert own["accuracy"] == ours["accuracy"] and own["accuracy"]["hearing"] == "unknown"
+    assert own["accuracy"] == ours["accuracy"]
+    assert own["accuracy"]["hearing"] == "unknown"
     assert [target["what"] for target in section["figures"]["targets"]] == ["YAMNet at 10 Hz / edge-m (default)"]
     assert set(section["ratios"]) == {"YAMNet at 0.48 s / default", "YAMNet at 10 Hz / default"}
 
@@ -135,7 +151,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(peer_files, "CACHE", folder)
         path = peer_files.find("openl3-mel128", "int8_ptq")
         before = path.stat().st_mtime_ns
-        assert peer_files.find("openl3-mel128", "int8_ptq") == path and path.stat().st_mtime_ns == before
+        assert peer_files.find("openl3-mel128", "int8_ptq") == path
+        assert path.stat().st_mtime_ns == before
     assert list(folder.iterdir()) == [path]
     return folder
 
@@ -147,7 +164,8 @@ def test_a_file_that_was_made_needs_no_tensorflow(made: Path, monkeypatch: pytes
     assert "not installed" in rows["mel128-float32"]["missing"]
     int8 = rows["mel128-int8"]
     assert int8["macs_a_second"] == 10 * PRESETS["openl3-mel128"].macs_per_window
-    assert int8["accuracy"] is None and "seeded" in int8["model"]
+    assert int8["accuracy"] is None
+    assert "seeded" in int8["model"]
 
 
 def test_int8_is_int8_and_the_network_that_float32_is(made: Path) -> None:
