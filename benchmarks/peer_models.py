@@ -111,7 +111,7 @@ def _exported(kind: str, recipe: str, heard: Hearing, engine: Engine) -> Subject
 
 
 def _yamnet(engine: Engine) -> Subject:
-    """The file as published: int8 with its front end in float32, and its classes, which are less than 1 % of its MACs."""
+    """The file as published: int8, its front end in float32, and its classes, which are less than 1 % of its MACs."""
     path = teachers.YAMNET
     if not path.is_file():
         raise TrainingError(f"no {path}: set L3EDGE_DATA to a folder that holds yamnet/{path.name}")

@@ -55,7 +55,7 @@ def bars(section: Mapping[str, Any]) -> Figure:
     axes.set(
         xscale="log",
         xlim=(min(costs) / 2, max(costs) * 8),
-        xlabel="ms of one core for a second of sound; times the default",
+        xlabel="CPU ms for a second of sound; times the default",
     )
     figure.suptitle(f"An embedding every 0.1 s unless said otherwise; {figures['engine']}, one thread", fontsize=11)
     axes.xaxis.set_major_formatter("{x:,g}")

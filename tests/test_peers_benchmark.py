@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import subprocess
 import sys
 import time
@@ -130,8 +131,20 @@ def test_a_slow_stage_has_fewer_calls_and_no_fewer_than_a_median_needs() -> None
     stages = {"slow": lambda: time.sleep(0.02), "fast": lambda: None}
     turns = timing.affordable(stages, 0.03)
     assert turns == {"slow": timing.LEAST, "fast": timing.TURN}
-    times = timing.in_turns(stages, 2, turns, warm_up=0)
+    ticks = itertools.count(0, 7000)
+    times = timing.in_turns(stages, 2, turns, warm_up=0, clock=lambda: next(ticks))
     assert {name: found.shape for name, found in times.items()} == {"slow": (2, 3), "fast": (2, 20)}
+    assert {microseconds for found in times.values() for microseconds in found.ravel()} == {7.0}
+
+
+def test_figures_are_shown_without_powers_of_ten() -> None:
+    assert [timing.shown(number) for number in (0.12345, 1.4, 12.34, 999.6, 1318.0)] == [
+        "0.123",
+        "1.4",
+        "12.3",
+        "1,000",
+        "1,320",
+    ]
 
 
 def test_the_sound_is_the_same_at_all_rates() -> None:
