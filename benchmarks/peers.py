@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,16 +29,15 @@ import numpy as np
 
 import l3edge
 from l3edge import engine as engines
-from l3edge.engine import ENGINES, Engine
+from l3edge.engine import Engine
 from l3edge.model import DEFAULT
 
-from . import options, record, timing
+from . import options, peer_memory, record, timing
 from .peer_models import OURS, PEER, ROWS, WINDOW, Row, Subject
 from .timing import Ratio, Times
 
 ACCURACY = record.ROOT / "docs" / "accuracy.json"
 TURN = 0.03  # seconds, of those whose calls are so short
-FRESH = 3  # processes, of whose memory the median counts
 
 # (dearer, cheaper, how many times at least): what this project promises of itself.
 TARGETS = (
@@ -55,48 +52,51 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = options.parser("peers", str(__doc__), models=False)
     made.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
-    made.add_argument("--rounds", type=int, default=40, help="every row has a turn in each (default: %(default)s)")
+    made.add_argument(
+        "--rounds", type=options.positive, default=40, help="every row has a turn in each (default: %(default)s)"
+    )
     made.add_argument("--plot", type=Path, metavar="DIR", help="draw peers.png there")
     return made
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time and weigh the rows, print the tables, and draw if asked; the section."""
+    """Time and weigh the rows, and print the tables; the section."""
     if unknown := [name for name in arguments.rows if name not in ROWS]:
         raise l3edge.OptionError(f"no row {unknown[0]!r}: the rows are {', '.join(ROWS)}")
-    if arguments.rounds < 1:
-        raise l3edge.OptionError(f"--rounds must be at least 1, got {arguments.rounds}")
     engine = engines.find(arguments.engine)
     rows = [row for row in ROWS.values() if row.name in {DEFAULT, *(arguments.rows or ROWS)}]
     subjects, missing = _subjects(rows, engine)
     stages = {name: subject.embed for name, subject in subjects.items()}
     calls = timing.affordable(stages, TURN)
+    options.progress(f"{len(stages)} rows, {arguments.rounds} rounds")
     times = timing.in_turns(stages, arguments.rounds, calls, clock=time.process_time_ns)
+    options.progress("memory, in fresh processes")
+    with tempfile.TemporaryDirectory() as compiled:
+        engine_mb = peer_memory.of_engine(engine, compiled)["resident_mb"]
+        memory = {name: _memory(ROWS[name], subjects[name], engine, calls[name], compiled) for name in subjects}
     judged, judged_on = _judged()
-    found = {
-        name: {
-            **_times(ROWS[name], times),
-            **_memory(ROWS[name], subject, engine, calls[name]),
-            **_numbers(ROWS[name], subject),
-            "accuracy": judged.get(subject.judged),
-        }
-        for name, subject in subjects.items()
-    }
     figures = {
         "engine": f"{engine.name} {engine.version}",
         "threads": 1,
         "rounds": arguments.rounds,
-        "engine_mb": _fresh("engine", _module(engine))["resident_mb"],
+        "engine_mb": engine_mb,
         "judged_on": judged_on,
-        "rows": [{**_head(row), **(found.get(row.name) or {"missing": missing[row.name]})} for row in rows],
+        "rows": [
+            {**_head(row), "missing": missing[row.name]}
+            if row.name in missing
+            else {
+                **_head(row),
+                **_times(row, times),
+                **_numbers(row, subjects[row.name]),
+                **memory[row.name],
+                "accuracy": judged.get(subjects[row.name].judged),
+            }
+            for row in rows
+        ],
         "targets": _targets(times),
     }
     section = record.section(options.command("peers", arguments.rows), _ratios(times), figures)
     print(tables(section))
-    if arguments.plot:
-        from . import peers_plot
-
-        peers_plot.draw(section, arguments.plot)
     return section
 
 
@@ -166,29 +166,10 @@ def _targets(times: Mapping[str, Times]) -> list[dict[str, Any]]:
     ]
 
 
-def _module(engine: Engine) -> str:
-    return f"{ENGINES[engine.name][0]}.interpreter"
-
-
-def _fresh(*words: str) -> dict[str, float]:
-    """Resident memory at the end and at its peak, MB, of a fresh process of `benchmarks.bare`."""
-    command = [sys.executable, "-m", "benchmarks.bare", *words]
-    told = []
-    for _ in range(FRESH):
-        done = subprocess.run(command, cwd=record.ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise l3edge.EngineError(f"{' '.join(command[1:])} failed: {done.stderr.strip()[-300:]}")
-        told.append([float(word) for word in done.stdout.split()])
-    resident, peak = (round(statistics.median(column), 1) for column in zip(*told, strict=True))
-    return {"resident_mb": resident, "peak_mb": peak}
-
-
-def _memory(row: Row, subject: Subject, engine: Engine, calls: int) -> dict[str, Any]:
-    path = str(subject.path)
-    made = _fresh("engine", _module(engine), path, str(calls), str(subject.samples), *filter(None, [subject.signature]))
-    if row.kind == OURS:
-        made |= {f"sdk_{key}": value for key, value in _fresh("sdk", engine.name, path, str(calls)).items()}
-    return made
+def _memory(row: Row, subject: Subject, engine: Engine, calls: int, compiled: str) -> dict[str, Any]:
+    made = peer_memory.of_file(engine, subject.path, subject.signature, subject.samples, calls, compiled)
+    with_sdk = peer_memory.of_sdk(engine, subject.path, calls, compiled) if row.kind == OURS else {}
+    return {**made, **{f"sdk_{name}": size for name, size in with_sdk.items()}}
 
 
 def _numbers(row: Row, subject: Subject) -> dict[str, Any]:
@@ -259,9 +240,16 @@ def _ratio(found: Mapping[str, float]) -> str:
     return str(Ratio(**found))
 
 
+def _plot(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
+    if arguments.plot:
+        from . import peers_plot  # for which matplotlib is needed, and nowhere else
+
+        peers_plot.draw(document["sections"]["peers"], arguments.plot)
+
+
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    options.run("peers", measure, parser())
+    """The command."""
+    options.run("peers", measure, parser(), _plot)
 
 
 if __name__ == "__main__":
