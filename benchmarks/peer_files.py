@@ -14,7 +14,6 @@ depend on the ranges, and no accuracy is claimed for these files.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from l3edge.model_file import replacing
 from l3edge.spec import PRESETS
 from training import cli, embeddings
 from training.cli import TrainingError
+
+from . import options
 
 ROOT = Path(__file__).parent.parent
 CACHE = embeddings.DEFAULT.parent / "peers"
@@ -41,9 +42,9 @@ def find(kind: str, recipe: str) -> Path:
     path = CACHE / f"{kind}-{recipe}-{_key(kind, recipe)[:16]}.tflite"
     if path.is_file():
         return path
-    if importlib.util.find_spec("tensorflow") is None:
+    if not options.tensorflow():
         raise TrainingError('it is made with TensorFlow, which is not installed: pip install -e ".[train]"')
-    print(f"making {path}", file=sys.stderr)
+    options.progress(f"making {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.peer_files", kind, recipe, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
