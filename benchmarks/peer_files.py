@@ -34,7 +34,14 @@ CALIBRATION_WINDOWS = 16
 # What the input's batch normalisation makes of decibels from -80 to 0: they have about this mean and deviation.
 NORMALISED = (1 / 18, 45 / 18)
 
-_CODE = ("l3edge/frontend.py", "l3edge/layers.py", "l3edge/spec.py", "training/tf_ops.py", "benchmarks/peer_files.py")
+_CODE = (
+    "benchmarks/peer_files.py",
+    "l3edge/frontend.py",
+    "l3edge/layers.py",
+    "l3edge/spec.py",
+    "training/network.py",
+    "training/tf_ops.py",
+)
 
 
 def find(kind: str, recipe: str) -> Path:
