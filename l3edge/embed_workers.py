@@ -1,6 +1,6 @@
 """Processes that embed files, several at a time; the other side is `embed_file.main`.
 
-Processes rather than threads: of a hop of the smallest models a third is Python, which threads take turns at. Each
+Processes rather than threads, which would take turns at what of a hop is Python (docs/archives.md has figures). Each
 reads, resamples and embeds a file by itself, so that one reads while another computes.
 """
 

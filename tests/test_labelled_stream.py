@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,22 @@ def test_the_same_in_every_format(head: Path, room: Path, tmp_path: Path) -> Non
         for name, digits in (("onset", 6), ("offset", 6), ("score", 4)):
             exact = made["events"][name].tolist()
             assert [record[name] for record in ended] == [round(value, digits) for value in exact]
+
+
+def test_files_are_labelled_by_processes_too(head: Path, room: Path, tmp_path: Path) -> None:
+    """The same bytes; and they are labelled again by another head, or by none."""
+    other, another = tmp_path / "other.wav", tmp_path / "head.json"
+    shutil.copy(room, other)
+    another.write_text(head.read_text() + "\n")
+    command = ("embed", room, other, "--output", tmp_path / "out")
+    assert run(*command, "--head", head, "--jobs", 1).returncode == 0
+    alone = [(tmp_path / "out" / name).read_bytes() for name in ("room.npz", "other.npz")]
+    done = run(*command, "--head", head, "--jobs", 2, "--overwrite")
+    assert done.stdout.count(" embeddings\n") == 2
+    assert [(tmp_path / "out" / name).read_bytes() for name in ("room.npz", "other.npz")] == alone
+    for options in (("--head", another), ()):
+        assert run(*command, *options, "--jobs", 2).stdout.count(" embeddings\n") == 2
+        assert run(*command, *options, "--jobs", 2).stdout.count(" already embedded\n") == 2
 
 
 def test_a_gap_ends_what_goes_on(
