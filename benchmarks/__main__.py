@@ -27,15 +27,13 @@ from training.datasets import ESC10
 from . import machine, options, page, record
 
 MODELS = ("edge-s", "edge-m", "edge-l")
-TRAINED = "needs TensorFlow: pip install l3edge[train]"
-
-
-def _needs_tensorflow() -> str:
-    return "" if options.tensorflow() else TRAINED
 
 
 def _needs_data() -> str:
-    return _needs_tensorflow() or ("" if ESC10.is_dir() else f"no data at {ESC10}: set L3EDGE_DATA")
+    """What accuracy lacks here."""
+    if not options.tensorflow():
+        return "needs TensorFlow: pip install l3edge[train]"
+    return "" if ESC10.is_dir() else f"no data at {ESC10}: set L3EDGE_DATA"
 
 
 # By name: whether it is given the models, its own options, and what it cannot do without.
@@ -44,7 +42,7 @@ BENCHMARKS: dict[str, tuple[bool, list[str], Callable[[], str]]] = {
     "memory": (True, [], str),
     "throughput": (True, [], str),
     "layers": (True, [], str),
-    "peers": (False, [], _needs_tensorflow),
+    "peers": (False, [], str),
     "accuracy": (False, ["--no-robustness"], _needs_data),
 }
 

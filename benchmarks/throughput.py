@@ -44,6 +44,7 @@ SECONDS = (1, 2, 10, 60, 300)
 WINDOWS = (1, 2, 4)  # seconds
 WIDTHS = (0.5, 1.0, 2.0)  # of edge-m-1
 ROUNDS = 9
+TURN_SECONDS = 0.1  # of one of them
 
 
 def noise(seconds: float, rate: int) -> NDArray[np.float32]:
@@ -92,7 +93,10 @@ def archive(model: l3edge.Model) -> dict[str, Any]:
 
 def growth(calls: Mapping[float, timing.Call], lines: Mapping[float, float], ratios: record.Ratios, name: str) -> Any:
     """Of each number of units the cost over that of the first, with its interval. lines: what a straight line says."""
-    times = timing.in_turns({str(units): call for units, call in calls.items()}, ROUNDS, turn=2, warm_up=1)
+    named = {str(units): call for units, call in calls.items()}
+    turn = timing.affordable(named, TURN_SECONDS)
+    # By the processor's clock: others interrupt a long call on a busy machine, and miss the short ones.
+    times = timing.in_turns(named, ROUNDS, turn, warm_up=1, clock=time.process_time_ns)
     first, *others = calls
     grown = []
     for units in others:
@@ -154,7 +158,10 @@ LINES = {
     "hop": ("hops of 0.1 s between embeddings, of a minute", "the same: every step is made, its state must go on"),
     "length": ("seconds of a signal", "as many times the cost of a second"),
     "window": ("seconds of window, edge-m-1's stack", "by multiply-accumulates of a hop: a window asks for no more"),
-    "width": ("times the width, edge-m-1's stack", "by multiply-accumulates of a hop"),
+    "width": (
+        "times the width, edge-m-1's stack",
+        "by multiply-accumulates of a hop; the front end does not grow, and wide layers fill the arithmetic units better",
+    ),
 }
 
 
