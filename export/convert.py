@@ -53,7 +53,7 @@ def convert(
         logging.set_verbosity(logging.ERROR)  # the converter's advice is about models unlike these
         tf.saved_model.save(made, folder, signatures=functions)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
-        made = run(converter, int8=network.ranges is not None)
+        made = first(next(iter(functions)), run(converter, int8=network.ranges is not None))
         return half.halve(made) if float16 else made
 
 
@@ -64,3 +64,21 @@ def run(converter: Any, *, int8: bool) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     return bytes(converter.convert())
+
+
+def first(key: str, flatbuffer: bytes) -> bytes:
+    """The same graphs with that signature's the first, which an engine runs by the bare call; the converter has them in
+    the order of their names.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(flatbuffer))
+    numbers = {signature.signatureKey: signature.subgraphIndex for signature in model.signatureDefs}
+    number = numbers[key.encode()]
+    if number == 0:
+        return flatbuffer
+    model.subgraphs.insert(0, model.subgraphs.pop(number))
+    for signature in model.signatureDefs:
+        if signature.subgraphIndex <= number:
+            signature.subgraphIndex = (signature.subgraphIndex + 1) % (number + 1)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
