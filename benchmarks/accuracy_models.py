@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import l3edge
-from training import embedders, peers
+from training import embedders, operators, peers
 from training.artifacts import read_json
 from training.cli import TrainingError
 from training.datasets import ESC10
@@ -195,7 +195,7 @@ def costs(subject: Subject) -> dict[str, Any]:
     size: int | None
     if isinstance(made, peers.YamNet):
         content = made.path.read_bytes()
-        macs, size = peers.macs(content), len(content)
+        macs, size = operators.convolution_macs(content), len(content)
     elif isinstance(spec, l3edge.Spec):
         macs = spec.macs_per_hop
         size = len(made.model.flatbuffer) if isinstance(made, embedders.ModelFile) else None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l3edge import engine, flatbuffer, frontend
+from l3edge import engine, frontend
 from l3edge.spec import PRESETS
 
 from . import teachers
@@ -92,15 +92,3 @@ PEERS: dict[str, Callable[[], YamNet | LogMel]] = {
     YamNet.name: YamNet,
     LogMel.name: LogMel,
 }
-
-
-def macs(content: bytes) -> int:
-    """Multiply-accumulates of the convolutions in one run of a TFLite file's first graph."""
-    graph = flatbuffer.parse(content).subgraphs[0]
-    total = 0
-    for operator in graph.operators:
-        if operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            kernel = graph.tensors[operator.inputs[1]].shape  # [filters, h, w, inputs]; depthwise [1, h, w, filters]
-            each = kernel[1:3] if operator.name == "DEPTHWISE_CONV_2D" else kernel[1:]
-            total += int(np.prod(graph.tensors[operator.outputs[0]].shape)) * int(np.prod(each))
-    return total

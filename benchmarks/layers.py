@@ -1,0 +1,293 @@
+"""How close to the machine: where a hop's time goes, operator by operator, and what the engine could do at most.
+
+    python -m benchmarks.layers [MODEL...] [--rounds N] [--engine E] [--plot DIR] [--json F]
+
+Timed on one thread, in turns: the step graph cut short after each of its operators (`benchmarks.truncated`), and two
+large convolutions, int8 and float32 (`benchmarks.make_ceilings`), which are the ceilings. An operator's time is what
+the graph takes more with it than without, round by round; the times add up to the hop's by construction. A PAD is
+counted with the convolution that reads it, as XNNPACK computes both at once. Multiply-accumulates are counted from the
+shapes in the file, bytes are those of inputs, weights and outputs, each once.
+
+A dense convolution's ceiling is none that a depthwise one can reach: it uses each value it loads nine times at most.
+What runs after an operator in the whole graph may find other things in the caches than what runs after it here; times
+below half a microsecond are nothing to rely on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import l3edge
+from l3edge.flatbuffer import CONVOLUTIONS, Operator, Subgraph, parse
+from training import operators
+
+from . import options, record, timing
+from .truncated import truncated
+
+CEILINGS = {dtype: Path(__file__).with_name("ceilings") / f"{dtype}.tflite" for dtype in ("int8", "float32")}
+PARTS = ("front end", "convolutions", "the rest")
+COPIES = {"cache": 1 << 18, "memory": 1 << 26}  # bytes of the arrays that are copied, for want of a better ceiling
+LEAST_SHARE = 0.01  # of the hop: what takes less, and multiplies nothing, is one line of the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator, or a PAD and the convolution that reads it; `last` is its number, `first` the PAD's."""
+
+    first: int
+    last: int
+    title: str  # such as "PAD + CONV_2D 3x3, 1 to 32"
+    part: str  # one of PARTS
+    dtype: str  # of the kernel, else of the output
+    output: tuple[int, ...]
+    macs: int
+    bytes: int
+
+
+def rows_of(graph: Subgraph, states: set[int]) -> list[Row]:
+    """The graph's operators; states: tensors. The front end is what comes before the first of them or convolution."""
+    made: list[Row] = []
+    begun = False
+    for first, last in _joined(graph):
+        joined = graph.operators[first : last + 1]
+        convolves = joined[-1].name in CONVOLUTIONS
+        begun = begun or convolves or any(states & set(operator.inputs) for operator in joined)
+        part = PARTS[1] if convolves else PARTS[2] if begun else PARTS[0]
+        made.append(_row(graph, first, last, part))
+    return made
+
+
+def _joined(graph: Subgraph) -> Iterator[tuple[int, int]]:
+    first = 0
+    for last, operator in enumerate(graph.operators):
+        after = graph.operators[last + 1] if last + 1 < len(graph.operators) else None
+        if operator.name == "PAD" and after and after.name in CONVOLUTIONS and operator.outputs[0] in after.inputs:
+            continue
+        yield first, last
+        first = last + 1
+
+
+def _row(graph: Subgraph, first: int, last: int, part: str) -> Row:
+    joined = graph.operators[first : last + 1]
+    inside = {index for operator in joined[:-1] for index in operator.outputs}
+    read = {index for operator in joined for index in operator.inputs if index >= 0} - inside
+    output = graph.tensors[joined[-1].outputs[0]]
+    macs = operators.macs(graph, joined[-1])
+    return Row(
+        first,
+        last,
+        " + ".join(operator.name for operator in joined) + _kernel(graph, joined[-1]),
+        part,
+        graph.tensors[joined[-1].inputs[1]].dtype if macs else output.dtype,
+        output.shape,
+        macs,
+        sum(operators.size(graph.tensors[index]) for index in (*read, *joined[-1].outputs)),
+    )
+
+
+def _kernel(graph: Subgraph, operator: Operator) -> str:
+    if operator.name not in operators.SUMMED:
+        return ""
+    shape = graph.tensors[operator.inputs[1]].shape
+    if operator.name == "FULLY_CONNECTED":
+        return f" {shape[1]} to {shape[0]}"
+    filters, height, width, inputs = shape
+    return f" {height}x{width}, " + (f"{inputs} to {filters}" if operator.name == "CONV_2D" else f"{inputs}")
+
+
+def invoking(engine: l3edge.engine.Engine, content: bytes) -> Callable[[], Any]:
+    """A bare call on one thread, float inputs noise, int8 ones zeros of their range."""
+    interpreter = engine.interpreter.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    for details in interpreter.get_input_details():
+        zero = details["quantization"][1]
+        value = np.full(details["shape"], zero, details["dtype"])
+        if details["dtype"] == np.float32:
+            value = np.random.default_rng(0).normal(0, 0.1, details["shape"]).astype(np.float32)
+        interpreter.set_tensor(details["index"], value)
+    call: Callable[[], Any] = interpreter.invoke
+    return call
+
+
+def copying(size: int, rounds: int) -> float:
+    """GB/s, read and written, of copies of so many bytes."""
+    source = np.ones(size, np.uint8)
+    target = np.zeros_like(source)
+    times = timing.in_turns({"copy": lambda: np.copyto(target, source)}, rounds, turn=1)["copy"]
+    return float(2 * size / np.median(times) / 1000)
+
+
+def layers(model: l3edge.Model, rounds: int) -> tuple[dict[str, Any], dict[str, timing.Ratio]]:
+    """The figures of a model, and its ratios."""
+    file = parse(model.flatbuffer)
+    main = "stream" if model.spec.streaming else "window"
+    number = file.signatures[main].subgraph if main in file.signatures else 0
+    graph = file.subgraphs[number]
+    entries = zip(graph.inputs, model.metadata["signatures"][main]["inputs"], strict=True)
+    rows = rows_of(graph, {index for index, entry in entries if entry["role"] == "state"})
+    stages = {str(row.last): invoking(model.engine, truncated(model.flatbuffer, row.last + 1, number)) for row in rows}
+    ceilings = {dtype: path.read_bytes() for dtype, path in CEILINGS.items()}
+    stages |= {dtype: invoking(model.engine, content) for dtype, content in ceilings.items()}
+    times = {name: np.median(turns, axis=1) for name, turns in timing.in_turns(stages, rounds).items()}  # [rounds]
+    rates = {dtype: operators.convolution_macs(content) / times[dtype] for dtype, content in ceilings.items()}
+    until = np.array([times[str(row.last)] for row in rows])  # [rows, rounds], microseconds; MAC/us so far
+    taken, hop = np.diff(until, axis=0, prepend=0), until[-1]
+    return _figures(model, main, rows, taken, hop, rates)
+
+
+def _figures(
+    model: l3edge.Model,
+    main: str,
+    rows: Sequence[Row],
+    taken: NDArray[np.float64],
+    hop: NDArray[np.float64],
+    rates: Mapping[str, NDArray[np.float64]],
+) -> tuple[dict[str, Any], dict[str, timing.Ratio]]:
+    """taken: microseconds [rows, rounds]; hop: [rounds]; rates: multiply-accumulates a microsecond, [rounds]."""
+    multiply = [i for i, row in enumerate(rows) if row.macs]
+    convolve = [i for i, row in enumerate(rows) if row.part == PARTS[1]]
+    least = {i: rows[i].macs / rates[rows[i].dtype] for i in multiply}  # microseconds at the ceiling, [rounds]
+    at_ceiling = hop - sum(taken[i] - least[i] for i in multiply)
+    ratios = {
+        f"{model.name}: front end, share of the hop": timing.of_rounds(_of(rows, taken, PARTS[0]) / hop),
+        f"{model.name}: hop, against one that multiplies at the ceiling": timing.of_rounds(hop / at_ceiling),
+        f"{model.name}: convolutions, times what they take at the ceiling": timing.of_rounds(
+            sum(taken[i] for i in convolve) / sum(least[i] for i in convolve)
+        ),
+    }
+    figures = {
+        "engine": f"{model.engine.name} {model.engine.version}",
+        "graph": main,
+        "rounds": len(hop),
+        "microseconds": timing.of_rounds(hop).plain(),
+        "microseconds_at_the_ceiling": timing.of_rounds(at_ceiling).plain(),
+        "macs": sum(rows[i].macs for i in convolve),
+        "ceiling_gmacs": {dtype: timing.of_rounds(rate / 1000).plain() for dtype, rate in rates.items()},
+        "parts": {
+            part: {
+                "microseconds": timing.of_rounds(_of(rows, taken, part)).plain(),
+                "share": timing.of_rounds(_of(rows, taken, part) / hop).plain(),
+            }
+            for part in PARTS
+        },
+        "rows": [_found(row, taken[i], hop, rates.get(row.dtype)) for i, row in enumerate(rows)],
+    }
+    return figures, {name: ratio for name, ratio in ratios.items() if ratio.low > 0}
+
+
+def _of(rows: Sequence[Row], taken: NDArray[np.float64], part: str) -> NDArray[np.float64]:
+    made: NDArray[np.float64] = taken[[i for i, row in enumerate(rows) if row.part == part]].sum(axis=0)
+    return made
+
+
+def _found(
+    row: Row, taken: NDArray[np.float64], hop: NDArray[np.float64], rate: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    microseconds = timing.of_rounds(taken)
+    speaks = row.macs and rate is not None and microseconds.low > 0
+    return {
+        "operators": [row.first, row.last],
+        "title": row.title,
+        "part": row.part,
+        "dtype": row.dtype,
+        "output": list(row.output),
+        "macs": row.macs,
+        "bytes": row.bytes,
+        "microseconds": microseconds.plain(),
+        "share": round(float(np.median(taken / hop)), 4),
+        "gmacs": round(row.macs / microseconds.value / 1000, 1) if speaks else None,
+        "of_the_ceiling": round(float(np.median(row.macs / taken / rate)), 3) if speaks else None,
+        "gb_a_second": round(row.bytes / microseconds.value / 1000, 1) if microseconds.low > 0 else None,
+    }
+
+
+def tables(section: Mapping[str, Any]) -> str:
+    """What was found, in Markdown: a table of the models and one for each."""
+    figures = section["figures"]
+    copies = " and ".join(f"{value:.0f} GB/s in {name}" for name, value in figures["copying_gb_a_second"].items())
+    head = ["| model | hop µs | front end | convolutions | the rest | at the ceiling µs | at most faster |"]
+    head.append("|---|---:|---:|---:|---:|---:|---:|")
+    parts = []
+    for name, found in figures["models"].items():
+        hop, least = (found[key]["value"] for key in ("microseconds", "microseconds_at_the_ceiling"))
+        shares = " | ".join(f"{100 * found['parts'][part]['share']['value']:.0f} %" for part in PARTS)
+        head.append(f"| {name} | {hop:.1f} | {shares} | {least:.1f} | {hop / least:.2f}x |")
+        parts.append(_table(name, found))
+    return "\n".join([*head, f"\nCopying: {copies}, read and written.\n", *parts])
+
+
+def _table(name: str, found: Mapping[str, Any]) -> str:
+    ceilings = " and ".join(f"{rate['value']:.0f} in {dtype}" for dtype, rate in found["ceiling_gmacs"].items())
+    lines = [
+        f"### {name} on {found['engine']}, {found['macs'] / 1e6:.1f} MMAC a hop, ceiling {ceilings} GMAC/s\n",
+        "| operator | makes | MMAC | µs (95 %) | of the hop | GMAC/s | of the ceiling | kB | GB/s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    shown, small = shown_and_small(found["rows"])
+    for row in shown:
+        us = row["microseconds"]
+        shape = "x".join(map(str, row["output"]))
+        spans = f"{us['value']:.2f} ({us['low']:.2f} to {us['high']:.2f})"
+        lines.append(
+            f"| {row['title']} | {shape} | {row['macs'] / 1e6:.3f} | {spans} | {100 * row['share']:.1f} % "
+            f"| {_shown(row['gmacs'])} | {_shown(row['of_the_ceiling'], 100, ' %')} | {row['bytes'] / 1000:.0f} "
+            f"| {_shown(row['gb_a_second'])} |"
+        )
+    taken, share = (sum(row["microseconds"]["value"] for row in small), sum(row["share"] for row in small))
+    lines.append(f"| {len(small)} others | | | {taken:.2f} | {100 * share:.1f} % | | | | |\n")
+    return "\n".join(lines)
+
+
+def shown_and_small(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The rows that are told of one by one, and those that are added up."""
+    small = [row for row in rows if not row["macs"] and row["share"] < LEAST_SHARE]
+    return [row for row in rows if row not in small], small
+
+
+def _shown(value: float | None, times: float = 1, unit: str = "") -> str:
+    return "" if value is None else f"{times * value:.0f}{unit}"
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Time, print, draw if asked; the section."""
+    ratios, found = record.Ratios(), {}
+    for model in options.load(arguments):
+        found[model.name], these = layers(model, arguments.rounds)
+        for name, ratio in these.items():
+            ratios.lower(name, ratio)
+    copies = {name: round(copying(size, arguments.rounds), 1) for name, size in COPIES.items()}
+    words = [*arguments.models, f"--rounds {arguments.rounds}"]
+    section = record.section(options.command("layers", words), ratios, {"copying_gb_a_second": copies, "models": found})
+    print("\n" + tables(section))
+    if arguments.plot:
+        from .layers_plot import draw  # matplotlib, for who wants pictures
+
+        draw(section, arguments.plot)
+    return section
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = options.parser("layers", str(__doc__))
+    made.add_argument(
+        "--rounds", type=options.positive, default=100, help="in each of which all take turns (default: %(default)s)"
+    )
+    made.add_argument("--plot", type=Path, metavar="DIR", help="draw the layers of each model there")
+    return made
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    made = parser()
+    options.run("layers", measure, made)
+
+
+if __name__ == "__main__":
+    main()
