@@ -59,8 +59,9 @@ def picture(name: str, found: Mapping[str, Any]) -> Figure:
     reached = [(place, row["of_the_ceiling"]) for place, row in enumerate(shown) if row["of_the_ceiling"]]
     right.barh([place for place, _ in reached], [100 * value for _, value in reached], color=_COLOURS[PARTS[1]])
     right.axvline(100, color=_INK, linestyle="--", linewidth=1)
-    ceilings = ", ".join(f"{dtype} {rate['value']:.0f}" for dtype, rate in found["ceiling_gmacs"].items())
-    right.set(xlabel=f"% of the ceiling\n({ceilings} GMAC/s)", xlim=(0, 110))
+    ceilings = "\n".join(f"{dtype}: {rate['value']:.0f} GMAC/s" for dtype, rate in found["ceiling_gmacs"].items())
+    right.set(xlabel=f"% of the ceiling\n{ceilings}", xlim=(0, 110))
+    left.margins(y=0.01)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
