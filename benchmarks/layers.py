@@ -1,6 +1,6 @@
 """How close to the machine: where a hop's time goes, operator by operator, and what the engine could do at most.
 
-    python -m benchmarks.layers [MODEL...] [--rounds N] [--engine E] [--plot DIR] [--json F]
+    python -m benchmarks.layers [MODEL...] [--plot DIR] [--json F]
 
 Timed on one thread, in turns: the step graph cut short after each of its operators (`benchmarks.truncated`), and two
 large convolutions, int8 and float32 (`benchmarks.make_ceilings`), which are the ceilings. An operator's time is what
@@ -16,8 +16,7 @@ below half a microsecond are nothing to rely on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,81 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import l3edge
-from l3edge.flatbuffer import CONVOLUTIONS, Operator, Subgraph, parse
+from l3edge.flatbuffer import parse
 from training import operators
 
 from . import options, record, timing
+from .layer_rows import CONVOLVING, FRONT_END, PARTS, Row, rows_of
+from .layers_page import tables
 from .truncated import truncated
 
 CEILINGS = {dtype: Path(__file__).with_name("ceilings") / f"{dtype}.tflite" for dtype in ("int8", "float32")}
-PARTS = ("front end", "convolutions", "the rest")
 COPIES = {"cache": 1 << 18, "memory": 1 << 26}  # bytes of the arrays that are copied, for want of a better ceiling
-LEAST_SHARE = 0.01  # of the hop: what takes less, and multiplies nothing, is one line of the table
-
-
-@dataclass(frozen=True)
-class Row:
-    """An operator, or a PAD and the convolution that reads it; `last` is its number, `first` the PAD's."""
-
-    first: int
-    last: int
-    title: str  # such as "PAD + CONV_2D 3x3, 1 to 32"
-    part: str  # one of PARTS
-    dtype: str  # of the kernel, else of the output
-    output: tuple[int, ...]
-    macs: int
-    bytes: int
-
-
-def rows_of(graph: Subgraph, states: set[int]) -> list[Row]:
-    """The graph's operators; states: tensors. The front end is what comes before the first of them or convolution."""
-    made: list[Row] = []
-    begun = False
-    for first, last in _joined(graph):
-        joined = graph.operators[first : last + 1]
-        convolves = joined[-1].name in CONVOLUTIONS
-        begun = begun or convolves or any(states & set(operator.inputs) for operator in joined)
-        part = PARTS[1] if convolves else PARTS[2] if begun else PARTS[0]
-        made.append(_row(graph, first, last, part))
-    return made
-
-
-def _joined(graph: Subgraph) -> Iterator[tuple[int, int]]:
-    first = 0
-    for last, operator in enumerate(graph.operators):
-        after = graph.operators[last + 1] if last + 1 < len(graph.operators) else None
-        if operator.name == "PAD" and after and after.name in CONVOLUTIONS and operator.outputs[0] in after.inputs:
-            continue
-        yield first, last
-        first = last + 1
-
-
-def _row(graph: Subgraph, first: int, last: int, part: str) -> Row:
-    joined = graph.operators[first : last + 1]
-    inside = {index for operator in joined[:-1] for index in operator.outputs}
-    read = {index for operator in joined for index in operator.inputs if index >= 0} - inside
-    output = graph.tensors[joined[-1].outputs[0]]
-    macs = operators.macs(graph, joined[-1])
-    return Row(
-        first,
-        last,
-        " + ".join(operator.name for operator in joined) + _kernel(graph, joined[-1]),
-        part,
-        graph.tensors[joined[-1].inputs[1]].dtype if macs else output.dtype,
-        output.shape,
-        macs,
-        sum(operators.size(graph.tensors[index]) for index in (*read, *joined[-1].outputs)),
-    )
-
-
-def _kernel(graph: Subgraph, operator: Operator) -> str:
-    if operator.name not in operators.SUMMED:
-        return ""
-    shape = graph.tensors[operator.inputs[1]].shape
-    if operator.name == "FULLY_CONNECTED":
-        return f" {shape[1]} to {shape[0]}"
-    filters, height, width, inputs = shape
-    return f" {height}x{width}, " + (f"{inputs} to {filters}" if operator.name == "CONV_2D" else f"{inputs}")
 
 
 def invoking(engine: l3edge.engine.Engine, content: bytes) -> Callable[[], Any]:
@@ -152,11 +86,11 @@ def _figures(
 ) -> tuple[dict[str, Any], dict[str, timing.Ratio]]:
     """taken: microseconds [rows, rounds]; hop: [rounds]; rates: multiply-accumulates a microsecond, [rounds]."""
     multiply = [i for i, row in enumerate(rows) if row.macs]
-    convolve = [i for i, row in enumerate(rows) if row.part == PARTS[1]]
+    convolve = [i for i, row in enumerate(rows) if row.part == CONVOLVING]
     least = {i: rows[i].macs / rates[rows[i].dtype] for i in multiply}  # microseconds at the ceiling, [rounds]
     at_ceiling = hop - sum(taken[i] - least[i] for i in multiply)
     ratios = {
-        f"{model.name}: front end, share of the hop": timing.of_rounds(_of(rows, taken, PARTS[0]) / hop),
+        f"{model.name}: front end, share of the hop": timing.of_rounds(_of(rows, taken, FRONT_END) / hop),
         f"{model.name}: hop, against one that multiplies at the ceiling": timing.of_rounds(hop / at_ceiling),
         f"{model.name}: convolutions, times what they take at the ceiling": timing.of_rounds(
             sum(taken[i] for i in convolve) / sum(least[i] for i in convolve)
@@ -179,7 +113,7 @@ def _figures(
         },
         "rows": [_found(row, taken[i], hop, rates.get(row.dtype)) for i, row in enumerate(rows)],
     }
-    return figures, {name: ratio for name, ratio in ratios.items() if ratio.low > 0}
+    return figures, {name: ratio for name, ratio in ratios.items() if ratio.low > 0}  # a file may have no front end
 
 
 def _of(rows: Sequence[Row], taken: NDArray[np.float64], part: str) -> NDArray[np.float64]:
@@ -208,85 +142,35 @@ def _found(
     }
 
 
-def tables(section: Mapping[str, Any]) -> str:
-    """What was found, in Markdown: a table of the models and one for each."""
-    figures = section["figures"]
-    copies = " and ".join(f"{value:.0f} GB/s in {name}" for name, value in figures["copying_gb_a_second"].items())
-    head = ["| model | hop µs | front end | convolutions | the rest | at the ceiling µs | at most faster |"]
-    head.append("|---|---:|---:|---:|---:|---:|---:|")
-    parts = []
-    for name, found in figures["models"].items():
-        hop, least = (found[key]["value"] for key in ("microseconds", "microseconds_at_the_ceiling"))
-        shares = " | ".join(f"{100 * found['parts'][part]['share']['value']:.0f} %" for part in PARTS)
-        head.append(f"| {name} | {hop:.1f} | {shares} | {least:.1f} | {hop / least:.2f}x |")
-        parts.append(_table(name, found))
-    return "\n".join([*head, f"\nCopying: {copies}, read and written.\n", *parts])
-
-
-def _table(name: str, found: Mapping[str, Any]) -> str:
-    ceilings = " and ".join(f"{rate['value']:.0f} in {dtype}" for dtype, rate in found["ceiling_gmacs"].items())
-    lines = [
-        f"### {name} on {found['engine']}, {found['macs'] / 1e6:.1f} MMAC a hop, ceiling {ceilings} GMAC/s\n",
-        "| operator | makes | MMAC | µs (95 %) | of the hop | GMAC/s | of the ceiling | kB | GB/s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    shown, small = shown_and_small(found["rows"])
-    for row in shown:
-        us = row["microseconds"]
-        shape = "x".join(map(str, row["output"]))
-        spans = f"{us['value']:.2f} ({us['low']:.2f} to {us['high']:.2f})"
-        lines.append(
-            f"| {row['title']} | {shape} | {row['macs'] / 1e6:.3f} | {spans} | {100 * row['share']:.1f} % "
-            f"| {_shown(row['gmacs'])} | {_shown(row['of_the_ceiling'], 100, ' %')} | {row['bytes'] / 1000:.0f} "
-            f"| {_shown(row['gb_a_second'])} |"
-        )
-    taken, share = (sum(row["microseconds"]["value"] for row in small), sum(row["share"] for row in small))
-    lines.append(f"| {len(small)} others | | | {taken:.2f} | {100 * share:.1f} % | | | | |\n")
-    return "\n".join(lines)
-
-
-def shown_and_small(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """The rows that are told of one by one, and those that are added up."""
-    small = [row for row in rows if not row["macs"] and row["share"] < LEAST_SHARE]
-    return [row for row in rows if row not in small], small
-
-
-def _shown(value: float | None, times: float = 1, unit: str = "") -> str:
-    return "" if value is None else f"{times * value:.0f}{unit}"
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time, print, draw if asked; the section."""
+    """Time and print; the section."""
     ratios, found = record.Ratios(), {}
     for model in options.load(arguments):
         found[model.name], these = layers(model, arguments.rounds)
         for name, ratio in these.items():
             ratios.lower(name, ratio)
     copies = {name: round(copying(size, arguments.rounds), 1) for name, size in COPIES.items()}
-    words = [*arguments.models, f"--rounds {arguments.rounds}"]
+    words = [*arguments.models, f"--rounds {arguments.rounds}", f"--engine {arguments.engine}"]
     section = record.section(options.command("layers", words), ratios, {"copying_gb_a_second": copies, "models": found})
     print("\n" + tables(section))
-    if arguments.plot:
-        from .layers_plot import draw  # matplotlib, for who wants pictures
-
-        draw(section, arguments.plot)
     return section
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
+def _pictures(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
+    if arguments.plot:
+        from .layers_plot import draw  # matplotlib, for who wants pictures
+
+        draw(document["sections"]["layers"], arguments.plot)
+
+
+def main() -> None:
+    """The command."""
     made = options.parser("layers", str(__doc__))
     made.add_argument(
         "--rounds", type=options.positive, default=100, help="in each of which all take turns (default: %(default)s)"
     )
-    made.add_argument("--plot", type=Path, metavar="DIR", help="draw the layers of each model there")
-    return made
-
-
-def main() -> None:
-    """Measure, print, and write JSON if asked."""
-    made = parser()
-    options.run("layers", measure, made)
+    made.add_argument("--plot", type=Path, metavar="DIR", help="draw the operators of each model there")
+    options.run("layers", measure, made, _pictures)
 
 
 if __name__ == "__main__":

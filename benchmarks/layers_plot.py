@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from l3edge.model_file import replacing
 
-from .layers import PARTS, shown_and_small
+from .layer_rows import CONVOLVING, PARTS, REST
+from .layers_page import shown_and_small
 
 _INK = "0.25"
 _COLOURS = dict(zip(PARTS, ("C1", "C0", "0.6"), strict=True))
@@ -38,7 +39,7 @@ def picture(name: str, found: Mapping[str, Any]) -> Figure:
     left.barh(
         places,
         [time["value"] for time in times] + [sum(row["microseconds"]["value"] for row in small)],
-        color=[_COLOURS[row["part"]] for row in shown] + [_COLOURS[PARTS[2]]],
+        color=[_COLOURS[row["part"]] for row in shown] + [_COLOURS[REST]],
     )
     left.errorbar(
         [time["value"] for time in times],
@@ -57,7 +58,7 @@ def picture(name: str, found: Mapping[str, Any]) -> Figure:
         left.bar(0, 0, color=colour, label=f"{part}, {100 * found['parts'][part]['share']['value']:.0f} %")
     left.legend(loc="lower right", fontsize=8)
     reached = [(place, row["of_the_ceiling"]) for place, row in enumerate(shown) if row["of_the_ceiling"]]
-    right.barh([place for place, _ in reached], [100 * value for _, value in reached], color=_COLOURS[PARTS[1]])
+    right.barh([place for place, _ in reached], [100 * value for _, value in reached], color=_COLOURS[CONVOLVING])
     right.axvline(100, color=_INK, linestyle="--", linewidth=1)
     ceilings = "\n".join(f"{dtype}: {rate['value']:.0f} GMAC/s" for dtype, rate in found["ceiling_gmacs"].items())
     right.set(xlabel=f"% of the ceiling\n{ceilings}", xlim=(0, 110))

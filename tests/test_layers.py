@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import l3edge
-from benchmarks import layers, record
+from benchmarks import layer_rows, layers, record
 from benchmarks.truncated import outputs, truncated
 from l3edge import engine, flatbuffer
 from training import operators
@@ -100,7 +100,7 @@ def test_rows_are_all_operators_once_and_a_pad_goes_with_its_convolution() -> No
     graph = flatbuffer.parse(model.flatbuffer).subgraphs[0]
     signature = flatbuffer.parse(model.flatbuffer).signatures["stream"]
     states = {index for name, index in signature.inputs.items() if name.startswith("state_")}
-    rows = layers.rows_of(graph, states)
+    rows = layer_rows.rows_of(graph, states)
     numbers = [number for row in rows for number in range(row.first, row.last + 1)]
     assert numbers == list(range(len(graph.operators)))
     padded = [row for row in rows if row.first < row.last]
@@ -155,7 +155,7 @@ def test_what_it_cannot_do_it_says_in_a_line() -> None:
         [sys.executable, "-m", "benchmarks.layers", "--rounds", "0"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 2
-    assert "must be at least 1" in done.stderr
+    assert "of at least 1" in done.stderr
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.layers", "nothing", "--busy"], capture_output=True, text=True, cwd=ROOT
     )
