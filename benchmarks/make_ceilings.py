@@ -10,6 +10,7 @@ of its bytes. Kernels repeat eight inputs, so that they pack small. Needs the `t
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def make(dtype: str) -> bytes:
         return quantise(tf.nn.relu(tf.nn.bias_add(made, np.zeros(channels, np.float32))))
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([convolve.get_concrete_function()], convolve)
-    return convert.run(converter, int8=int8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it misses ranges, which the graph has
+        return convert.run(converter, int8=int8)
 
 
 def main() -> None:

@@ -127,6 +127,14 @@ def test_the_ceilings_are_large_convolutions_of_their_kind() -> None:
         assert operators.convolution_macs(content) > 30e6
 
 
+@pytest.mark.parametrize("dtype", layers.CEILINGS)
+def test_the_script_makes_the_ceilings_that_are_here(dtype: str) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not in the device environment")
+    from benchmarks import make_ceilings
+
+    assert make_ceilings.make(dtype) == layers.CEILINGS[dtype].read_bytes()
+
+
 def test_the_command_tells_of_each_operator_and_draws(tmp_path: Path, engine_name: str) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not in the device environment")
     stub = str(DATA / "stub-int8.tflite")
