@@ -86,7 +86,7 @@ PARTS = {
         "Throughput, and how costs grow",
         "[throughput.py](../benchmarks/throughput.py).",
         throughput.tables,
-        lambda section, folder: throughput.draw(section, folder / "growth.png"),
+        throughput.draw,
         "growth.png",
     ),
     "accuracy": Part(

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 import l3edge
@@ -153,6 +154,7 @@ def of_networks(ratios: record.Ratios) -> dict[str, Any]:
     return made
 
 
+FLAT = ("hop", "window")  # whose straight line does not rise
 LINES = {
     "streams": ("streams of one model in one thread", "as many times the cost of one"),
     "hop": ("hops of 0.1 s between embeddings, of a minute", "the same: every step is made, its state must go on"),
@@ -160,7 +162,7 @@ LINES = {
     "window": ("seconds of window, edge-m-1's stack", "by multiply-accumulates of a hop: a window asks for no more"),
     "width": (
         "times the width, edge-m-1's stack",
-        "by multiply-accumulates of a hop; the front end does not grow, and wide layers fill the arithmetic units better",
+        "by multiply-accumulates of a hop; the front end does not grow, and wide layers use the machine better",
     ),
 }
 
@@ -215,8 +217,8 @@ def _growths(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str
         yield "", kind, grown
 
 
-def draw(section: Mapping[str, Any], path: Path) -> None:
-    """How costs grow, against straight lines."""
+def draw(section: Mapping[str, Any], folder: Path) -> None:
+    """growth.png: how costs grow, against straight lines."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     places = dict(zip(LINES, figure.subplots(2, 3).flat, strict=False))
@@ -234,6 +236,11 @@ def draw(section: Mapping[str, Any], path: Path) -> None:
         axes.plot(units, [1, *(row["line"] for row in rows)], "--", color="0.6", linewidth=1)
     for kind, axes in places.items():
         axes.set(xscale="log", yscale="log", title=kind, xlabel=LINES[kind][0].partition(",")[0])
+        if kind in FLAT:
+            axes.set(yscale="linear", ylim=(0, 1.5))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.title.set_fontsize(9)
         axes.xaxis.label.set_fontsize(8)
         axes.tick_params(labelsize=7, which="both")
@@ -241,7 +248,7 @@ def draw(section: Mapping[str, Any], path: Path) -> None:
         if axes.lines:
             axes.legend(frameon=False, fontsize=7)
     figure.supylabel("times the cost of the first; dashed: straight line", fontsize=8)
-    with replacing(path) as part:
+    with replacing(folder / "growth.png") as part:
         figure.savefig(part, format="png", dpi=130)
 
 
@@ -251,7 +258,7 @@ def main() -> None:
     made.add_argument(
         "--rounds", type=options.positive, default=30, help="of each number of streams, 0.1 s (default: %(default)s)"
     )
-    made.add_argument("--plot", type=Path, metavar="F", help="draw how costs grow, as PNG")
+    made.add_argument("--plot", type=Path, metavar="DIR", help="draw growth.png there")
     options.run("throughput", measure, made, _draw)
 
 

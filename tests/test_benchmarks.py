@@ -225,7 +225,7 @@ def test_throughput(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "hop": [2],
         "length": [2],
     }
-    throughput.draw(section, tmp_path / "growth.png")
+    throughput.draw(section, tmp_path)
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
