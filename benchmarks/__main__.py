@@ -72,7 +72,9 @@ def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any
     command += ["--engine", arguments.engine, "--json", str(path)]
     if name != "accuracy":
         command.append("--busy")  # the machine was looked at before the first, and what keeps it busy now is us
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise cli.TrainingError(f"benchmarks.{name} failed: {done.stderr.strip()[-2000:]}")
     found: dict[str, Any] = json.loads(path.read_text())
     if name == "accuracy":  # has a form of its own, and no times
         return record.section(options.command(name, more), record.Ratios(), found)
@@ -96,10 +98,7 @@ def main() -> int:
                 options.progress(f"{name}: left out, {missing}")
                 continue
             options.progress(f"{name} ({time.monotonic() - begin:.0f} s)")
-            try:
-                sections[name] = run(name, arguments, Path(folder))
-            except subprocess.CalledProcessError as error:
-                raise cli.TrainingError(f"benchmarks.{name} failed; what it said is above") from error
+            sections[name] = run(name, arguments, Path(folder))
     head["load_after"] = machine.load()
     document = record.document(head, sections)
     path = arguments.out or record.RESULTS / machine.name(head) / f"{document['date']}.json"

@@ -7,7 +7,8 @@ are of medians of the same round, with the interval in which 95 % of repetitions
 
     hand over     a block of sound at 48 kHz through the pipe from the process that captures, both sides
     resample      from 48 kHz to the model's rate
-    step          a bare `invoke()` of the step graph: front end and network
+    front end     a bare `invoke()` of the step graph as far as its log-mel
+    step          a bare `invoke()` of the whole step graph: front end and network
     push          the same hop through `Stream.push`, at the model's rate: with the SDK's work around the step
     window        the whole window by the file's own `window` graph, which is what a hop costs without streaming
 
@@ -41,7 +42,8 @@ from l3edge import audio, capture_child
 from l3edge.engine import ENGINES
 from l3edge.model_file import replacing
 
-from . import fresh, options, record, timing
+from . import bare, fresh, options, record, timing
+from .layers import front_end
 
 SOURCE_RATE = 48_000
 HOP = 0.1  # seconds
@@ -64,17 +66,6 @@ again = time.perf_counter()
 figures = {"import numpy": first - begun, "import l3edge": imported - first, "load": loaded - imported,
            "first window": heard - loaded, "the next hop": again - heard}
 """
-
-
-def bare_step(model: l3edge.Model, samples: NDArray[np.float32]) -> timing.Call:
-    """`invoke()` of the step graph on an interpreter of its own, inputs set once."""
-    interpreter = model.engine.interpreter.Interpreter(model_content=model.flatbuffer, num_threads=1)
-    interpreter.allocate_tensors()
-    for details in interpreter.get_input_details():
-        if tuple(details["shape"]) == samples.shape:
-            interpreter.set_tensor(details["index"], samples)
-    invoke: timing.Call = interpreter.invoke
-    return invoke
 
 
 def pushes(model: l3edge.Model, sample_rate: int) -> timing.Call:
@@ -107,10 +98,12 @@ def stages_of(model: l3edge.Model) -> dict[str, timing.Call]:
     noise = np.random.default_rng(0).normal(0, 0.1, spec.window).astype(np.float32)
     source = np.random.default_rng(0).normal(0, 0.1, round(HOP * SOURCE_RATE)).astype(np.float32)
     resampler = audio.Resampler(SOURCE_RATE, spec.sample_rate)
+    hearing = front_end(model)
     return {
         "hand over": hand_over(),
         "resample": lambda: resampler.push(source),
-        "step": bare_step(model, noise[: spec.step_samples if spec.streaming else spec.window]),
+        **({"front end": hearing} if hearing else {}),
+        "step": bare.invoking(model.engine.interpreter, model.flatbuffer),
         "push": pushes(model, spec.sample_rate),
         "window": lambda: model.network.window(noise),
     }
@@ -131,7 +124,11 @@ def fast(model: l3edge.Model, hops: int, ratios: record.Ratios) -> dict[str, Any
             stage: {**timing.spread(values), "cold": round(float(np.median(first[stage])), 1)}
             for stage, values in times.items()
         },
-        "overhead": round(float(np.median(np.median(push, axis=1) - np.median(step, axis=1))), 1),
+        # What a stage takes beyond another of the same round, microseconds.
+        "beyond": {
+            "network: step less front end": _beyond(step, times.get("front end")),
+            "the SDK's own work: push less step": _beyond(push, step),
+        },
         "curve": _curve(push),
     }
 
@@ -162,6 +159,11 @@ def paced(models: Sequence[l3edge.Model], hops: int) -> dict[str, dict[str, Any]
             "curve": _curve(times),
         }
     return made
+
+
+def _beyond(times: timing.Times, other: timing.Times | None) -> float:
+    less = 0 if other is None else np.median(other, axis=1)
+    return round(float(np.median(np.median(times, axis=1) - less)), 1)
 
 
 def _curve(times: timing.Times) -> list[float]:
@@ -237,7 +239,7 @@ def _table(name: str, found: dict[str, Any], ratios: dict[str, Any]) -> str:
     for key, value in ratios.items():
         if f"/ {name} on" in key:
             lines.append(f"- {key}: **{timing.Ratio(value['value'], value['low'], value['high'])}**")
-    lines.append(f"- the SDK's own work: {found['fast']['overhead']:.1f} µs a hop")
+    lines += [f"- {what}: {microseconds:.1f} µs a hop" for what, microseconds in found["fast"]["beyond"].items()]
     if "paced" in found:
         real = found["paced"]
         lines.append(

@@ -16,7 +16,7 @@ from l3edge.model_file import replacing
 
 from . import machine
 
-STACKED = ("hand over", "resample", "step")  # and what Stream.push adds to the step
+STACKED = ("hand over", "resample", "front end")  # and what others take beyond them
 STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -54,7 +54,11 @@ def page(document: Mapping[str, Any]) -> str:
         body += [
             f"<h2>{escape(name)}</h2>",
             f"<p>{escape(found['engine'])}, threads: {found['threads']}, {found['fast']['hops']} hops as fast as "
-            f"possible; the SDK's own work: {found['fast']['overhead']:.1f} µs a hop</p>",
+            "possible; "
+            + escape(
+                "; ".join(f"{what} {microseconds:.1f} µs" for what, microseconds in found["fast"]["beyond"].items())
+            )
+            + "</p>",
             _table(["one hop, µs", "p50", "p90", "p99", "max", "cold"], rows),
         ]
         if paced := found.get("paced"):
@@ -98,13 +102,13 @@ def _stages(models: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     names = list(models)
     left = [0.0] * len(names)
-    for number, stage in enumerate((*STACKED, "the SDK's own work")):
-        widths = [
-            found["fast"]["stages"][stage]["p50"] if stage in STACKED else max(0.0, found["fast"]["overhead"])
-            for found in models.values()
-        ]
-        label = "step: front end and network" if stage == "step" else stage
-        axes.barh(names, widths, left=left, color=f"C{number}", label=label)
+    beyond = dict.fromkeys(what for found in models.values() for what in found["fast"]["beyond"])
+    for number, stage in enumerate((*STACKED, *beyond)):
+        widths = []
+        for found in models.values():
+            fast = found["fast"]
+            widths.append(fast["stages"][stage]["p50"] if stage in fast["stages"] else fast["beyond"].get(stage, 0.0))
+        axes.barh(names, widths, left=left, color=f"C{number}", label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set(xlabel="µs of one hop, medians, as fast as possible", xlim=(0, None))

@@ -16,7 +16,7 @@ below half a microsecond are nothing to rely on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +27,13 @@ import l3edge
 from l3edge.flatbuffer import parse
 from training import operators
 
-from . import options, record, timing
+from . import bare, options, record, timing
 from .layer_rows import CONVOLVING, FRONT_END, PARTS, Row, rows_of
 from .layers_page import tables
 from .truncated import truncated
 
 CEILINGS = {dtype: Path(__file__).with_name("ceilings") / f"{dtype}.tflite" for dtype in ("int8", "float32")}
 COPIES = {"cache": 1 << 18, "memory": 1 << 26}  # bytes of the arrays that are copied, for want of a better ceiling
-
-
-def invoking(engine: l3edge.engine.Engine, content: bytes) -> Callable[[], Any]:
-    """A bare call on one thread, float inputs noise, int8 ones zeros of their range."""
-    interpreter = engine.interpreter.Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    for details in interpreter.get_input_details():
-        zero = details["quantization"][1]
-        value = np.full(details["shape"], zero, details["dtype"])
-        if details["dtype"] == np.float32:
-            value = np.random.default_rng(0).normal(0, 0.1, details["shape"]).astype(np.float32)
-        interpreter.set_tensor(details["index"], value)
-    call: Callable[[], Any] = interpreter.invoke
-    return call
 
 
 def copying(size: int, rounds: int) -> float:
@@ -60,25 +46,43 @@ def copying(size: int, rounds: int) -> float:
 
 def layers(model: l3edge.Model, rounds: int) -> tuple[dict[str, Any], dict[str, timing.Ratio]]:
     """The figures of a model, and its ratios."""
-    file = parse(model.flatbuffer)
-    main = "stream" if model.spec.streaming else "window"
-    number = file.signatures[main].subgraph if main in file.signatures else 0
-    graph = file.subgraphs[number]
-    entries = zip(graph.inputs, model.metadata["signatures"][main]["inputs"], strict=True)
-    rows = rows_of(graph, {index for index, entry in entries if entry["role"] == "state"})
-    stages = {str(row.last): invoking(model.engine, truncated(model.flatbuffer, row.last + 1, number)) for row in rows}
+    number, rows = step_rows(model)
+    stages = {str(row.last): _until(model, row, number) for row in rows}
     ceilings = {dtype: path.read_bytes() for dtype, path in CEILINGS.items()}
-    stages |= {dtype: invoking(model.engine, content) for dtype, content in ceilings.items()}
+    stages |= {dtype: bare.invoking(model.engine.interpreter, content) for dtype, content in ceilings.items()}
     times = {name: np.median(turns, axis=1) for name, turns in timing.in_turns(stages, rounds).items()}  # [rounds]
     rates = {dtype: operators.convolution_macs(content) / times[dtype] for dtype, content in ceilings.items()}
     until = np.array([times[str(row.last)] for row in rows])  # [rows, rounds], microseconds; MAC/us so far
     taken, hop = np.diff(until, axis=0, prepend=0), until[-1]
-    return _figures(model, main, rows, taken, hop, rates)
+    return _figures(model, rows, taken, hop, rates)
+
+
+def step_rows(model: l3edge.Model) -> tuple[int, list[Row]]:
+    """Of the graph that is run each hop: its number in the file, and its operators."""
+    file, main = parse(model.flatbuffer), _main(model)
+    number = file.signatures[main].subgraph if main in file.signatures else 0
+    graph = file.subgraphs[number]
+    entries = zip(graph.inputs, model.metadata["signatures"][main]["inputs"], strict=True)
+    return number, rows_of(graph, {index for index, entry in entries if entry["role"] == "state"})
+
+
+def front_end(model: l3edge.Model) -> timing.Call | None:
+    """The bare call of that graph as far as its front end goes; None where it has none, as for the Edge TPU."""
+    number, rows = step_rows(model)
+    last = [row for row in rows if row.part == FRONT_END][-1:]
+    return _until(model, last[0], number) if last else None
+
+
+def _main(model: l3edge.Model) -> str:
+    return "stream" if model.spec.streaming else "window"
+
+
+def _until(model: l3edge.Model, row: Row, number: int) -> timing.Call:
+    return bare.invoking(model.engine.interpreter, truncated(model.flatbuffer, row.last + 1, number))
 
 
 def _figures(
     model: l3edge.Model,
-    main: str,
     rows: Sequence[Row],
     taken: NDArray[np.float64],
     hop: NDArray[np.float64],
@@ -98,7 +102,7 @@ def _figures(
     }
     figures = {
         "engine": f"{model.engine.name} {model.engine.version}",
-        "graph": main,
+        "graph": _main(model),
         "rounds": len(hop),
         "microseconds": timing.of_rounds(hop).plain(),
         "microseconds_at_the_ceiling": timing.of_rounds(at_ceiling).plain(),

@@ -40,8 +40,8 @@ from training.artifacts import read_json, write, write_json
 from training.cli import HelpFormatter, TrainingError, positive_int, run
 from training.pretrain import load_run
 
+from . import bare
 from .choices import cosines
-from .latency import bare_step
 from .machine import describe
 from .timing import TURN, in_turns
 
@@ -133,10 +133,7 @@ def _engines() -> str:
 
 def step_times(models: dict[str, l3edge.Model], hops: int) -> dict[str, float]:
     """Median microseconds of one step, the models taking turns."""
-    stages = {}
-    for name, model in models.items():
-        sound = np.random.default_rng(0).normal(0, 0.1, model.spec.window).astype(np.float32)
-        stages[name] = bare_step(model, sound[: model.spec.step_samples])
+    stages = {name: bare.invoking(model.engine.interpreter, model.flatbuffer) for name, model in models.items()}
     return {name: float(np.median(values)) for name, values in in_turns(stages, -(-hops // TURN)).items()}
 
 

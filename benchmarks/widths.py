@@ -20,7 +20,7 @@ from export import convert, graph
 from l3edge import model_file
 from l3edge.spec import PRESETS, LogMel, Spec, l3_stack
 
-from .latency import bare_step
+from . import bare
 from .machine import describe, headline
 from .timing import timed
 
@@ -57,7 +57,8 @@ def main() -> None:
             path = Path(folder) / f"{i}.tflite"
             model = exported(spec, path)
             sound = np.random.default_rng(1).normal(0, 0.1, spec.window).astype(np.float32)
-            stages.append((bare_step(model, sound[: spec.step_samples]), lambda m=model, x=sound: m.network.window(x)))
+            step = bare.invoking(model.engine.interpreter, model.flatbuffer)
+            stages.append((step, lambda m=model, x=sound: m.network.window(x)))
             models.append((model, path.stat().st_size))
         times = np.array([[[timed(f) for f in pair] for pair in stages] for _ in range(arguments.hops)])
     step, window = np.median(times[len(times) // 10 :], axis=0).T

@@ -145,7 +145,7 @@ def test_latency(tmp_path: Path) -> None:
     model = l3edge.load(STUB)
     (name, found), *_ = section["figures"]["models"].items()
     assert name == model.name
-    assert set(found["fast"]["stages"]) == {"hand over", "resample", "step", "push", "window"}
+    assert set(found["fast"]["stages"]) == {"hand over", "resample", "front end", "step", "push", "window"}
     for values in found["fast"]["stages"].values():
         assert 0 < values["p50"] <= values["p90"] <= values["p99"] <= values["max"]
     assert found["paced"]["hops"] == 5
