@@ -1,5 +1,5 @@
 # Shorthands for a checkout; the commands themselves are in README.md and CONTRIBUTING.md.
-.PHONY: demo test lint format stub ci
+.PHONY: demo test lint format stub bench ci
 
 VENV ?= .venv
 PYTHON = $(VENV)/bin/python
@@ -26,6 +26,9 @@ format: $(VENV)/installed
 
 stub: $(VENV)/installed
 	$(PYTHON) -m tests.make_stub
+
+bench: $(VENV)/installed
+	$(PYTHON) -m benchmarks
 
 ci:
 	bash .ci/run
