@@ -49,15 +49,11 @@ BENCHMARKS: dict[str, tuple[bool, list[str], Callable[[], str]]] = {
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    summary, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=summary,
-        epilog=rest.partition("\n\n")[2],
-        formatter_class=cli.HelpFormatter,
-    )
+    made = options.described("python -m benchmarks", str(__doc__))
     made.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)} (all unless told)")
-    made.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL", help="built-in names or files")
+    made.add_argument(
+        "--models", nargs="+", metavar="MODEL", help=f"built-in names or files ({', '.join(MODELS)} unless told)"
+    )
     made.add_argument("--engine", default="auto", help="litert or tflite_runtime; auto is the preferred one")
     made.add_argument("--out", type=Path, metavar="F", help="write the results there, and no page")
     made.add_argument("--busy", action="store_true", help="measure although others keep this machine busy")
@@ -68,7 +64,13 @@ def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any
     """The section of one benchmark, by a process of its own."""
     takes_models, more, _ = BENCHMARKS[name]
     path = folder / f"{name}.json"
-    command = [sys.executable, "-m", f"benchmarks.{name}", *(arguments.models if takes_models else []), *more]
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *((arguments.models or MODELS) if takes_models else []),
+        *more,
+    ]
     command += ["--engine", arguments.engine, "--json", str(path)]
     if name != "accuracy":
         command.append("--busy")  # the machine was looked at before the first, and what keeps it busy now is us

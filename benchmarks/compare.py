@@ -18,7 +18,7 @@ from typing import Any
 
 from training import cli
 
-from . import machine, record
+from . import machine, options, record
 from .timing import Ratio
 
 WITHIN = 15.0  # percent
@@ -67,13 +67,7 @@ def _ratio(found: Mapping[str, Any]) -> Ratio:
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    summary, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare",
-        description=summary,
-        epilog=rest.partition("\n\n")[2],
-        formatter_class=cli.ListHelpFormatter,
-    )
+    made = options.described("python -m benchmarks.compare", str(__doc__))
     made.add_argument("old", type=Path, metavar="OLD.json", help="such as one in benchmarks/results/")
     made.add_argument("new", type=Path, metavar="NEW.json")
     made.add_argument("--within", type=cli.positive_float, default=WITHIN, metavar="PERCENT", help="that do not count")

@@ -15,20 +15,21 @@ from training.cli import positive_int as positive
 
 from . import machine, record
 
-__all__ = ["command", "load", "parser", "positive", "progress", "run", "tensorflow"]
+__all__ = ["command", "described", "load", "parser", "positive", "progress", "run", "tensorflow"]
+
+
+def described(program: str, text: str) -> argparse.ArgumentParser:
+    """Of a command. text: the module's docstring; after its first line and the usage comes what `--help` ends with."""
+    summary, _, rest = text.partition("\n\n")
+    epilog = rest.partition("\n\n")[2]
+    return argparse.ArgumentParser(
+        prog=program, description=summary, epilog=epilog, formatter_class=cli.ListHelpFormatter
+    )
 
 
 def parser(module: str, text: str, models: bool = True) -> argparse.ArgumentParser:
-    """Of `python -m benchmarks.MODULE`. text: the module's docstring; after its first line and the usage comes what
-    `--help` ends with.
-    """
-    summary, _, rest = text.partition("\n\n")
-    made = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{module}",
-        description=summary,
-        epilog=rest.partition("\n\n")[2],
-        formatter_class=cli.ListHelpFormatter,
-    )
+    """Of `python -m benchmarks.MODULE`, with what all of them take; text: the module's docstring."""
+    made = described(f"python -m benchmarks.{module}", text)
     if models:
         made.add_argument("models", nargs="*", metavar="MODEL", help="built-in names or files (default: all built-in)")
     made.add_argument("--engine", default="auto", help="litert or tflite_runtime; auto is the preferred one")
