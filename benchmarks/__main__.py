@@ -93,14 +93,20 @@ def main() -> int:
     head = machine.describe(l3edge.load(engine=arguments.engine).engine)
     machine.check_quiet(head, arguments.busy)
     begin = time.monotonic()
-    sections = {}
+    sections, failed = {}, []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             if missing := BENCHMARKS[name][2]():
                 options.progress(f"{name}: left out, {missing}")
                 continue
             options.progress(f"{name} ({time.monotonic() - begin:.0f} s)")
-            sections[name] = run(name, arguments, Path(folder))
+            try:
+                sections[name] = run(name, arguments, Path(folder))
+            except cli.TrainingError as error:  # what the others found is kept
+                options.progress(f"error: {error}")
+                failed.append(name)
+    if not sections:
+        raise cli.TrainingError("nothing was measured")
     head["load_after"] = machine.load()
     document = record.document(head, sections)
     path = arguments.out or record.RESULTS / machine.name(head) / f"{document['date']}.json"
@@ -109,7 +115,9 @@ def main() -> int:
     if not arguments.out:
         for made in page.write(document, page.DOCS):
             print(f"wrote {made}")
-    return 0
+    if failed:
+        print(f"failed, see above: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

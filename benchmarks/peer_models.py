@@ -21,7 +21,7 @@ from export.contract import sounds
 from l3edge.engine import Engine
 from l3edge.model import DEFAULT
 from l3edge.spec import PRESETS
-from training import peers, teachers
+from training import operators, teachers
 from training.cli import TrainingError
 from training.peers import Heard
 from training.windows import Hearing
@@ -107,7 +107,7 @@ def _exported(kind: str, recipe: str, heard: Hearing, engine: Engine) -> Subject
     path = peer_files.find(kind, recipe)
     name = f"{kind}, {recipe}" + (", seeded weights" if kind.startswith("openl3") else "")
     judged = kind if (kind, recipe) == ("sea-64", "float32") else None
-    return _bare(name, engine, path, heard, peers.macs(path.read_bytes()), judged)
+    return _bare(name, engine, path, heard, operators.convolution_macs(path.read_bytes()), judged)
 
 
 def _yamnet(engine: Engine) -> Subject:
@@ -115,7 +115,7 @@ def _yamnet(engine: Engine) -> Subject:
     path = teachers.YAMNET
     if not path.is_file():
         raise TrainingError(f"no {path}: set L3EDGE_DATA to a folder that holds yamnet/{path.name}")
-    return _bare("yamnet, int8", engine, path, YAMNET, peers.macs(path.read_bytes()), "yamnet")
+    return _bare("yamnet, int8", engine, path, YAMNET, operators.convolution_macs(path.read_bytes()), "yamnet")
 
 
 def _bare(
