@@ -16,13 +16,17 @@ from typing import Any
 from l3edge.errors import Error
 
 ROOT = Path(__file__).parent.parent
-BEGIN = "import sys, time; sys.path.insert(0, sys.argv[1]); begun = time.perf_counter()\n"
-# Seconds from the start of Python's own work, megabytes that are resident and were at most, and modules.
+BEGIN = """
+import sys, time; sys.path.insert(0, sys.argv[1])
+begun, used = time.perf_counter(), time.process_time()
+"""
+# Seconds from the start of Python's own work, by the clock and of the processor; megabytes that are resident and were
+# at most; and modules.
 END = """
-took = time.perf_counter() - begun
+took, used = time.perf_counter() - begun, time.process_time() - used
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 resident, peak = (int(status[key].split()[0]) / 1000 for key in ("VmRSS", "VmHWM"))
-figures = {"seconds": took, "resident MB": resident, "peak MB": peak, "modules": len(sys.modules)}
+figures = {"seconds": took, "CPU seconds": used, "resident MB": resident, "peak MB": peak, "modules": len(sys.modules)}
 """
 
 

@@ -209,7 +209,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         options.progress(f"in real time: {arguments.paced * HOP:.0f} s")
         for name, found in paced(models, arguments.paced).items():
             figures[name]["paced"] = found
-    made = record.section(options.command("latency"), ratios, {"quantiles": QUANTILES, "models": figures})
+    made = record.section(
+        options.command("latency", arguments.models), ratios, {"quantiles": QUANTILES, "models": figures}
+    )
     print(tables(made))
     return made
 

@@ -5,8 +5,8 @@
 Four processes take turns: one that imports NumPy and the engine and nothing else (the baseline), one that imports
 l3edge, one that also loads the model, and one that also streams ten seconds of sound. Of each: resident memory at the
 end and at its peak, the time from the start of Python's own work to the end (the interpreter's start is in all of them
-alike), and how many modules were imported. Figures are medians of some rounds; ratios are to the baseline of the same
-round. Modules are compiled before, as pip does at install.
+alike), and how many modules were imported. Figures are medians of some rounds. Ratios are of the processor's time,
+which others on the machine change least, to the baseline of the same round. Modules are compiled before, as pip does.
 
 Of each model, besides: its file, what one stream keeps, the arena at least (the values between a step's layers that are
 needed at once; an engine may keep more); and what one more stream and one more interpreter made a process grow by.
@@ -50,11 +50,11 @@ BASELINE, _, LOADED, _ = STAGES
 GROWTH = """
 def resident():
     return int(dict(line.split(":", 1) for line in open("/proc/self/status"))["VmRSS"].split()[0])
-def growth(make):
+def growth(make, count):
     kept = [make()]
     before = resident()
-    kept += [make() for _ in range(COUNT)]
-    return (resident() - before) / COUNT
+    kept += [make() for _ in range(count)]
+    return (resident() - before) / count
 def one_stream():
     stream = model.stream(model.spec.sample_rate)
     stream.push(numpy.zeros(2 * model.spec.window, numpy.float32))
@@ -64,9 +64,8 @@ def one_interpreter():
     interpreter.allocate_tensors()
     interpreter.invoke()
     return interpreter
-figures = {"a stream more": growth(one_stream), "an interpreter more": growth(one_interpreter)}
+figures = {"a stream more": growth(one_stream, 500), "an interpreter more": growth(one_interpreter, 20)}
 """
-COUNT = 32
 
 
 def measure_stages(model: str, engine: str, rounds: int) -> tuple[dict[str, Any], timing.Ratio, timing.Ratio]:
@@ -82,8 +81,8 @@ def measure_stages(model: str, engine: str, rounds: int) -> tuple[dict[str, Any]
     for stage, values in counted.items():
         medians = {name: statistics.median(one[name] for one in values) for name in values[0]}
         made[stage] = {name: round(median, 3) for name, median in medians.items()}
-        made[stage]["times the baseline"] = _over(counted, stage, "seconds").plain()
-    return made, _over(counted, LOADED, "seconds"), _over(counted, LOADED, "resident MB")
+        made[stage]["times the baseline"] = _over(counted, stage, "CPU seconds").plain()
+    return made, _over(counted, LOADED, "CPU seconds"), _over(counted, LOADED, "resident MB")
 
 
 def _over(counted: dict[str, list[dict[str, float]]], stage: str, figure: str) -> timing.Ratio:
@@ -168,7 +167,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         engine = model.engine.name
         stages, seconds, resident = measure_stages(str(model.path), engine, arguments.rounds)
         with tempfile.TemporaryDirectory() as compiled:
-            code = f"import sys; sys.path.insert(0, sys.argv[1])\n{LOAD}\nimport numpy\nCOUNT = {COUNT}\n{GROWTH}"
+            code = f"import sys; sys.path.insert(0, sys.argv[1])\n{LOAD}\nimport numpy\n{GROWTH}"
             grown = fresh.run(code, [str(model.path), engine], compiled)
         kilobytes = sizes(model) | {f"{name} kB": round(grew, 1) for name, grew in grown.items()}
         figures[model.name] = {"engine": engine, "stages": stages, "sizes": kilobytes}
@@ -177,7 +176,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         print(_table(model.name, figures[model.name]))
     found = {"models": figures, "installed MB": installed()}
     print(_installed(found))
-    return record.section(options.command("memory"), ratios, found)
+    return record.section(options.command("memory", arguments.models), ratios, found)
 
 
 def tables(section: dict[str, Any]) -> str:
@@ -189,7 +188,7 @@ def tables(section: dict[str, Any]) -> str:
 
 def _table(name: str, found: dict[str, Any]) -> str:
     rows = [
-        f"| {stage} | {row['times the baseline']['value']:.2f} | {row['seconds']:.3f} | {row['resident MB']:.1f} "
+        f"| {stage} | {timing.Ratio(**row['times the baseline'])} | {row['seconds']:.3f} | {row['resident MB']:.1f} "
         f"| {row['peak MB']:.1f} | {row['modules']:.0f} |"
         for stage, row in found["stages"].items()
     ]

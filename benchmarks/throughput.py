@@ -182,7 +182,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if options.tensorflow():
         options.progress("growth with window and width")
         found["networks"] = of_networks(ratios)
-    section = record.section(options.command("throughput"), ratios, found)
+    section = record.section(options.command("throughput", arguments.models), ratios, found)
     print(tables(section))
     return section
 
@@ -199,12 +199,13 @@ def tables(section: Mapping[str, Any]) -> str:
         lines.append(
             f"| {name} | {core['streams']} | {core['by the cost of one']} | {found['archive']['hours an hour']:.0f} |"
         )
-    lines += ["", "| cost of | units | times the first | straight line |", "|---|---:|---:|---:|"]
+    lines += ["", "| cost of | units | times as much | straight line |", "|---|---:|---:|---:|"]
     for who, kind, grown in _growths(figures):
-        lines += [
-            f"| {who}{LINES[kind][0]} | {row['units']:g} | {timing.Ratio(**row['ratio'])} | {row['line']:.3g} |"
-            for row in grown["grown"]
-        ]
+        row = grown["grown"][-1]  # the others are in the picture
+        lines.append(
+            f"| {who}{LINES[kind][0]} | {row['units']:g} / {grown['first']:g} | {timing.Ratio(**row['ratio'])} "
+            f"| {row['line']:.3g} |"
+        )
     lines += ["", *(f"- {what}: a straight line is {line}" for what, line in LINES.values())]
     return "\n".join(lines)
 
