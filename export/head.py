@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l3edge.errors import ModelFileError
-from l3edge.heads import labels_in
+from l3edge.tags import labels_in
 from training import dense
 from training.artifacts import read_json
 from training.backend import tf

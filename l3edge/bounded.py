@@ -9,14 +9,11 @@ from __future__ import annotations
 import struct
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import ModelFileError
 
 MOST_TABLES = 1 << 15  # tensors, operators, buffers, ... of a file; the largest models have some ten thousand
 
-_NUMBERS = {code: struct.Struct("<" + code) for code in "bHiIQ?"}
+_NUMBERS = {code: struct.Struct("<" + code) for code in "bHiIqQf?"}
 
 Number = TypeVar("Number", int, float, bool)
 
@@ -30,6 +27,7 @@ class Reader:
 
     def __init__(self, data: bytes) -> None:
         self.view = memoryview(data)
+        self._end = len(data)
         self._bytes_left = 4 * len(data)
         self._tables_left = MOST_TABLES
         # Of each vtable that was met, what it says: the tables of a kind share one, and each is asked many times.
@@ -37,9 +35,9 @@ class Reader:
         self._fields: dict[int, tuple[int, ...]] = {}  # the same, of each table that was checked
 
     def check(self, start: int, size: int, what: str) -> None:
-        if start + size > len(self.view):
+        if start + size > self._end:
             raise ModelFileError(
-                f"{what} at byte {start} is {size} bytes long, the data ends at {len(self.view)}: truncated or damaged"
+                f"{what} at byte {start} is {size} bytes long, the data ends at {self._end}: truncated or damaged"
             )
 
     def _take(self, size: int) -> None:
@@ -50,8 +48,10 @@ class Reader:
 
     def number(self, start: int, code: str) -> int:
         kind = _NUMBERS[code]
-        self.check(start, kind.size, "a number")
-        return int(kind.unpack_from(self.view, start)[0])
+        if start + kind.size > self._end:  # asked here too: a call for each number would take as long as all else
+            self.check(start, kind.size, "a number")
+        made: int = kind.unpack_from(self.view, start)[0]
+        return made
 
     def table(self, start: int) -> int:
         """Check a table and its vtable; `start` again."""
@@ -102,14 +102,16 @@ class Reader:
         if not start:
             return 0, 0
         count = self.number(start, "I")
-        self.check(start + 4, count * itemsize, f"a vector of {count}")
+        if start + 4 + count * itemsize > self._end:
+            self.check(start + 4, count * itemsize, f"a vector of {count}")
         return start + 4, count
 
-    def array(self, table: int, slot: int, dtype: str) -> NDArray[Any]:
-        size = np.dtype(dtype).itemsize
+    def numbers(self, table: int, slot: int, code: str) -> tuple[Any, ...]:
+        """A vector's numbers; empty where it is absent."""
+        size = _NUMBERS[code].size
         start, count = self.vector(table, slot, size)
         self._take(count * size)
-        return np.frombuffer(self.view, dtype, count, start)
+        return struct.unpack_from(f"<{count}{code}", self.view, start) if count else ()
 
     def tables(self, table: int, slot: int) -> list[int]:
         start, count = self.vector(table, slot, 4)
@@ -118,13 +120,15 @@ class Reader:
         return [self.table(at + self.number(at, "I")) for at in range(start, start + 4 * count, 4)]
 
     def indices(self, table: int, slot: int, count: int, lowest: int = 0) -> tuple[int, ...]:
-        values = tuple(self.array(table, slot, "<i4").tolist())
+        values = self.numbers(table, slot, "i")
         if values and not lowest <= min(values) <= max(values) < count:
             raise ModelFileError(f"tensor indices {min(values)} to {max(values)}, there are {count} tensors")
         return values
 
     def string(self, table: int, slot: int) -> str:
-        text = self.array(table, slot, "<u1").tobytes()
+        start, count = self.vector(table, slot, 1)
+        self._take(count)
+        text = bytes(self.view[start : start + count])
         try:
             return text.decode()
         except UnicodeDecodeError as error:

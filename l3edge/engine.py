@@ -16,9 +16,8 @@ import platform
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +39,7 @@ EDGE_TPU_LIBRARY = "libedgetpu.so.1"
 COMPILED = "edgetpu-custom-op"  # what the Edge TPU's compiler makes of the operations it maps
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """An installed engine; "edgetpu" is one of the others with the Edge TPU's delegate."""
 
     name: str

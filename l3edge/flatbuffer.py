@@ -223,20 +223,20 @@ def _tensor(reader: Reader, table: int, buffers: tuple[memoryview, ...]) -> Tens
         raise ModelFileError(f"tensor {name!r} has type {code}, unknown here")
     if buffer >= len(buffers) or reader.scalar(table, 10, "I", 0):
         raise ModelFileError(f"tensor {name!r} has its data in buffer {buffer} of {len(buffers)}, or in another file")
-    shape = tuple(reader.array(table, 0, "<i4").tolist())
+    shape = reader.numbers(table, 0, "i")
     if min(shape, default=0) < 0:
         raise ModelFileError(f"tensor {name!r} has shape {shape}")
     quantisation = reader.offset(table, 4)
     scales, zero_points, dimension = (), (), 0
     if quantisation:
         quantisation = reader.table(quantisation)
-        scales = tuple(reader.array(quantisation, 2, "<f4").tolist())
-        zero_points = tuple(reader.array(quantisation, 3, "<i8").tolist())
+        scales = reader.numbers(quantisation, 2, "f")
+        zero_points = reader.numbers(quantisation, 3, "q")
         dimension = reader.scalar(quantisation, 6, "i", 0)
     return Tensor(
         name=name,
         shape=shape,
-        dynamic=bool((reader.array(table, 7, "<i4") < 0).any()),
+        dynamic=min(reader.numbers(table, 7, "i"), default=0) < 0,
         dtype=DTYPES[code],
         scales=scales,
         zero_points=zero_points,

@@ -29,8 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelFileError
-from .tags import are_figures, checked_embeddings, named
+from .tags import checked_embeddings
 
 KINDS = ("nearest-mean", "logistic")
 UNKNOWN = "unknown"  # what is decided of a sound that is none of the labels
@@ -179,14 +178,6 @@ class TrainedHead(Labeller):
 
     def _like_none(self, embedding: Single, scores: Single) -> bool:
         return not np.isfinite(embedding).all() or bool(scores.max() < LEAST_SURE)
-
-
-def labels_in(head: object) -> list[str]:
-    """The labels in what an untrusted file says of its head, none where it is None; ModelFileError if that is wrong."""
-    labels = named(head, "head", "labels", "figures")
-    if isinstance(head, dict) and not are_figures(head.get("overall")):
-        raise ModelFileError("head.overall must be a table of numbers")
-    return labels
 
 
 def unit(values: NDArray[Any]) -> Floats:

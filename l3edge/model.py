@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from . import model_file
 from .engine import Engine, Network
 from .errors import OptionError, UnknownModelError
-from .heads import Head, Labeller, TrainedHead
 from .spec import Spec
 from .stream import Result, Stream
 from .tags import Tag, checked_embeddings, strongest
 
 if TYPE_CHECKING:
+    from .heads import Head, Labeller
     from .microphone import Microphone
 
 # Versioned, oldest first: under one name the bits never change. A name without its version is the newest.
@@ -87,6 +87,8 @@ class Model:
         self._file = file
         self.network = Network(file, engine, threads, delegate, delegate_options)
         if file.head_labels:
+            from .heads import TrainedHead  # most models have none
+
             score = functools.partial(self.network.scores, key="head")
             self.head = TrainedHead(file.head_labels, file.spec.embedding_size, score)
 
@@ -191,6 +193,7 @@ class Model:
         Raises HeadError where the file is no head, or the head is of another model.
         """
         from . import head_file
+        from .heads import Head
 
         where = "the head" if isinstance(head, Head) else os.fspath(head)
         head = head if isinstance(head, Head) else head_file.read(head)

@@ -34,15 +34,13 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import flatbuffer as tflite
 from .errors import ModelFileError
-from .heads import labels_in
 from .spec import Spec
-from .tags import names_in
+from .tags import labels_in, names_in
 from .tensors import Signatures, check_tensors, signatures
 
 FORMAT = 2
@@ -69,8 +67,7 @@ REQUIRED: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(NamedTuple):
     """A model file that was read and checked."""
 
     path: Path
@@ -147,7 +144,7 @@ def _bytes(path: Path) -> bytes:
 def _checked(path: Path, data: bytes) -> ModelFile:
     metadata = _metadata(data)
     spec = Spec.from_json(metadata["spec"])
-    flatbuffer = _flatbuffer(metadata["flatbuffer"], data)
+    flatbuffer, sha256 = _flatbuffer(metadata["flatbuffer"], data)
     graph = tflite.parse(flatbuffer)
     found = signatures(graph, metadata["signatures"])
     if found != metadata["signatures"]:
@@ -166,7 +163,7 @@ def _checked(path: Path, data: bytes) -> ModelFile:
         raise ModelFileError(f"{len(labels)} labels for the {spec.embedding_size} values of an embedding")
     if metadata["numbers"] != numbers(spec):
         raise ModelFileError(f"numbers in {MEMBER} are {str(metadata['numbers'])[:200]}, its spec says {numbers(spec)}")
-    return ModelFile(path, metadata, spec, flatbuffer, hashlib.sha256(data).hexdigest(), graph)
+    return ModelFile(path, metadata, spec, flatbuffer, sha256, graph)
 
 
 def _metadata(data: bytes) -> dict[str, Any]:
@@ -230,14 +227,17 @@ def _upgraded(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _flatbuffer(facts: dict[str, Any], data: bytes) -> bytes:
+def _flatbuffer(facts: dict[str, Any], data: bytes) -> tuple[bytes, str]:
+    """What comes before the archive, and the digest of all."""
     size, sha256 = facts.get("bytes"), facts.get("sha256")
     if type(size) is not int or not 0 < size < len(data):
         raise ModelFileError(f"flatbuffer.bytes is {str(size)[:80]}, the file has {len(data)} bytes")
     flatbuffer = data[:size]
-    if hashlib.sha256(flatbuffer).hexdigest() != sha256:
+    digest = hashlib.sha256(flatbuffer)
+    if digest.hexdigest() != sha256:
         raise ModelFileError(f"the flatbuffer is not the one that {MEMBER} names: the file is damaged; copy it again")
-    return flatbuffer
+    digest.update(data[size:])  # the file begins with it: on a small core, each pass over a model takes its time
+    return flatbuffer, digest.hexdigest()
 
 
 def numbers(spec: Spec) -> dict[str, int]:

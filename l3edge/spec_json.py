@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, get_type_hints
@@ -38,11 +39,17 @@ def rows(layers: Sequence[Layer]) -> list[dict[str, Any]]:
 def layer(document: object, where: str) -> Layer:
     """A row of a layer table."""
     made, field, value = KINDS[kind(document, list(KINDS), where)]
-    types = {name: "Pair" if hint == Pair else hint.__name__ for name, hint in get_type_hints(made).items()}
-    del types[field]
+    of: Any = made  # for mypy, to which a union of classes is not hashable
+    types = {name: hint for name, hint in _types(of).items() if name != field}
     values = _checked(document, {**types, "kind": "str"}, where)
     del values["kind"]
     return made(**values, **{field: value})
+
+
+@functools.cache
+def _types(made: Any) -> dict[str, str]:
+    """Names of the types of a kind of row, by field."""
+    return {name: "Pair" if hint == Pair else hint.__name__ for name, hint in get_type_hints(made).items()}
 
 
 def kind(document: object, known: Sequence[object], where: str) -> str:

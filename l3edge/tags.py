@@ -32,6 +32,14 @@ def names_in(tags: object) -> list[str]:
     return named(tags, "tags", "names", "agreement")
 
 
+def labels_in(head: object) -> list[str]:
+    """The labels in what an untrusted file says of its head, none where it is None; ModelFileError if that is wrong."""
+    labels = named(head, "head", "labels", "figures")
+    if isinstance(head, dict) and not are_figures(head.get("overall")):
+        raise ModelFileError("head.overall must be a table of numbers")
+    return labels
+
+
 def named(said: object, what: str, names_key: str, figures_key: str) -> list[str]:
     """The names of scores in an untrusted object that has names, a source, and a table of figures for each name.
 
