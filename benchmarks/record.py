@@ -50,13 +50,14 @@ def document(machine: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[st
     return {
         "format": FORMAT,
         "date": date.today().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": dict(machine),
         "sections": dict(sections),
     }
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of this checkout, with "-dirty" where it was changed since; "unknown" outside of one."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
