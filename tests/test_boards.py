@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 import l3edge
+
+pytest.importorskip("matplotlib", reason="pages are written with the training environment")
+
 from benchmarks import boards
+from tests.arm import record
 
 DOCUMENTS = boards.read()
 
@@ -55,9 +59,7 @@ def test_the_worst_decides(high: float, said: str) -> None:
     assert said in boards.verdict(boards.Share(high / 2, high), cores=4)
 
 
-def test_instructions_are_what_twice_as_many_hops_are_more(tmp_path: Any) -> None:
-    from tests.arm import record
-
+def test_instructions_are_what_twice_as_many_hops_are_more(tmp_path: Path) -> None:
     regions, marks = tmp_path / "regions", tmp_path / "marks"
     regions.write_text('{"hops": 10, "regions": [["edge-s-2", "step"], ["edge-s-2", "push"]]}')
     counts = [7, 100, 100 + 50 + 1000, 1150 + 50 + 2000, 4000, 4050 + 1200, 5250 + 50 + 2400]
