@@ -50,14 +50,13 @@ def document(machine: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[st
     return {
         "format": FORMAT,
         "date": date.today().isoformat(),
-        "commit": commit(),
+        "commit": _commit(),
         "machine": dict(machine),
         "sections": dict(sections),
     }
 
 
-def commit() -> str:
-    """Of this checkout, with "-dirty" where it was changed since; "unknown" outside of one."""
+def _commit() -> str:
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True

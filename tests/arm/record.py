@@ -1,6 +1,6 @@
 """What tests/arm/run.sh found, as one file: benchmarks/results/arm/ARCHITECTURE.json, of which docs/boards.md is made.
 
-python -m tests.arm.record ARCHITECTURE FOLDER EMULATOR
+python -m tests.arm.record ARCHITECTURE FOLDER COMMIT EMULATOR
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def resident(engine: str) -> dict[str, float]:
 
 def main() -> None:
     """Put the pieces together."""
-    architecture, folder, emulator = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    architecture, folder, commit, emulator = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
     cores = {path.stem: core(folder, path.stem) for path in sorted(folder.glob("cortex-*.json"))}
     engine = next(iter(cores.values()))["machine"]["engine"].split()[0]
     document = {
         "architecture": architecture,
         "date": datetime.date.today().isoformat(),
-        "commit": record.commit(),
+        "commit": commit,
         "emulator": emulator,
         "tests": (folder / "tests.txt").read_text().strip().splitlines()[-1],
         "cores": cores,

@@ -105,7 +105,8 @@ if [ ! -x "$root/opt/env/bin/python" ]; then
   inside "${cores[0]}" python3 -m venv $([ "$arch" = arm64 ] || echo --system-site-packages) /opt/env
 fi
 
-say "l3edge, as on a Raspberry Pi: $(git rev-parse --short HEAD)"
+commit=$(git rev-parse --short HEAD)
+say "l3edge, as on a Raspberry Pi: $commit"
 rm -rf "$root/opt/l3edge"
 git clone --quiet "$source" "$root/opt/l3edge"
 inside "${cores[0]}" pip install -q --disable-pip-version-check --root-user-action=ignore . "${wheels[@]}"
@@ -139,5 +140,5 @@ say "the SDK's tests"
 inside "${cores[0]}" python -m pytest -q -p no:cacheprovider -m "not once" "${tests[@]}" | tee "$out/tests.txt"
 
 say "the record"
-"$work/x86-64/bin/python" -m tests.arm.record "$arch" "$out" "$(qemu-$machine --version | head -n 1)"
+"$work/x86-64/bin/python" -m tests.arm.record "$arch" "$out" "$commit" "$(qemu-$machine --version | head -n 1)"
 say "done"
