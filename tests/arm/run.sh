@@ -93,7 +93,9 @@ fi
 binfmt=/proc/sys/fs/binfmt_misc
 [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt || true
 [ -e $binfmt/qemu-$machine ] || update-binfmts --enable qemu-$machine || true
-if ! grep -q '^flags:.*F' $binfmt/qemu-$machine 2>/dev/null; then
+{ echo 1 >$binfmt/qemu-$machine; } 2>/dev/null || true # where somebody had disabled it
+# F: the kernel has opened QEMU beforehand, and so finds it whatever the root.
+if ! { grep -q '^enabled' $binfmt/qemu-$machine && grep -q '^flags:.*F' $binfmt/qemu-$machine; } 2>/dev/null; then
   echo "this kernel does not run ARM programs through QEMU: binfmt_misc cannot be mounted or written here, as in most" >&2
   echo "containers. Run this on the machine itself, or in a privileged container (docker run --privileged)." >&2
   exit 1
@@ -112,6 +114,7 @@ say "l3edge, as on a Raspberry Pi: $commit"
 rm -rf "$root/opt/l3edge"
 git clone --quiet "$source" "$root/opt/l3edge"
 inside "${cores[0]}" pip install -q --disable-pip-version-check --root-user-action=ignore . "${wheels[@]}"
+inside "${cores[0]}" l3edge stream --input examples/scene.flac --duration 2 | tail -n 1 # the installed one, not the checkout
 out=$root/opt/results
 rm -rf "$out"
 mkdir "$out"
