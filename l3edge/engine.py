@@ -107,6 +107,10 @@ def _import(name: str) -> Engine:
     if name == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
         # Built for NumPy 1, it does not declare so, and takes the process down when imported beside NumPy 2.
         raise EngineError(f"engine 'tflite_runtime' needs NumPy < 2, found {np.__version__}: pip install 'numpy<2'")
+    if name == "tflite_runtime":
+        # On 32-bit ARM its import makes subnormal numbers zero, of which NumPy warns when it measures them after that.
+        for kind in (np.float32, np.float64):
+            np.finfo(kind)
     try:
         interpreter = importlib.import_module(f"{module}.interpreter")
     except (ImportError, OSError) as error:

@@ -49,6 +49,7 @@ MEMBER = "l3edge.json"
 DIGEST = "l3edge.json.sha256"
 MOST_METADATA = 1 << 20  # bytes; a real one has some ten thousand
 MOST_BYTES = 1 << 30  # of a file
+PIECE = 1 << 20  # bytes of it that are read at once
 TARGETS = ("cpu", "edgetpu")
 
 # From format n to n + 1, one function a row, applied in turn to what an older l3edge wrote.
@@ -131,14 +132,17 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = bytearray()
+            # In pieces: a read takes all its room beforehand, and a small board has none for MOST_BYTES.
+            while len(data) <= MOST_BYTES and (piece := file.read(PIECE)):
+                data += piece
     except OSError as error:
         raise ModelFileError(f"cannot be read ({error.strerror})") from error
     if data[4:8] != tflite.IDENTIFIER:
         raise ModelFileError("not a TFLite model (a .tflite flatbuffer has TFL3 in bytes 4 to 8)")
     if len(data) > MOST_BYTES:
         raise ModelFileError(f"larger than {MOST_BYTES} bytes")
-    return data
+    return bytes(data)
 
 
 def _checked(path: Path, data: bytes) -> ModelFile:

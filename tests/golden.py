@@ -4,6 +4,8 @@
 
 Where a combination is known, a test wants its exact bits; where it is not (another engine version, another kind of
 CPU), each value may differ by as many int8 steps as `MOST_STEPS` says from every combination that is.
+
+Those of ARM are of emulated cores (tests/arm/run.sh), which compute what real ones do, instruction by instruction.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ def check(blocks: list[Block], losses: int = 0) -> Stalls:
 
 
 PACE = st.floats(0.5, 4.0)
-LOSSES = st.tuples(PACE, st.floats(0.5, 4.0), st.floats(0, 1)).map(lambda x: (x[0], x[1], x[2] * (x[1] - 0.3)))
-LOSSLESS = st.tuples(PACE, st.floats(0.0, HELD - 0.5)).map(lambda x: (x[0], x[1], x[1]))
+SHARE = st.floats(0, 1, allow_subnormal=False)  # 32-bit ARM makes them zero
+LOSSES = st.tuples(PACE, st.floats(0.5, 4.0), SHARE).map(lambda x: (x[0], x[1], x[2] * (x[1] - 0.3)))
+LOSSLESS = st.tuples(PACE, st.floats(0.0, HELD - 0.5, allow_subnormal=False)).map(lambda x: (x[0], x[1], x[1]))
 
 
 @settings(max_examples=200)
@@ -122,7 +123,7 @@ def estimate(ppm: float, seconds: float, late: np.ndarray, gaps: int = 0, rate: 
 
 
 @settings(max_examples=20)
-@given(st.floats(-200, 200), st.integers(0, 1 << 16), st.integers(0, 8))
+@given(st.floats(-200, 200, allow_subnormal=False), st.integers(0, 1 << 16), st.integers(0, 8))
 def test_drift_is_known_after_an_hour(ppm: float, seed: int, gaps: int) -> None:
     drift = estimate(ppm, 3_600, lateness(18_000, seed), gaps)
     assert drift.ppm == pytest.approx(ppm, abs=2)

@@ -91,7 +91,7 @@ def test_impossible_settings() -> None:
             Detector(LABELS, **settings)
 
 
-shares = st.floats(0, 1, allow_nan=False)
+shares = st.floats(0, 1, allow_nan=False, allow_subnormal=False)  # 32-bit ARM makes them zero
 streams = st.lists(st.tuples(shares, shares, st.booleans()), max_size=80)
 
 

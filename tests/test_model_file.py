@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,15 @@ def test_wrong_digests(tmp_path: Path, no_interpreter: list[object]) -> None:
     with pytest.raises(l3edge.ModelFileError, match="the file is damaged; copy it again"):
         l3edge.load(archived(path, bytes(flipped), members))
     assert not no_interpreter
+
+
+def test_reading_takes_room_for_what_there_is() -> None:
+    """A board with half a gigabyte, and a process of 32 bits, have none for the largest file there may be."""
+    tracemalloc.start()
+    model_file.read(INT8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_zip_bomb(tmp_path: Path, no_interpreter: list[object]) -> None:

@@ -92,8 +92,9 @@ def test_errors_say_where_what_and_what_instead(values: Mapping[str, Any], messa
     assert str(refused.value) == message
 
 
+FLOATS = st.floats(allow_subnormal=False)  # 32-bit ARM makes them zero
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(10**4000),
+    st.none() | st.booleans() | st.integers() | FLOATS | st.text() | st.binary() | st.just(10**4000),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

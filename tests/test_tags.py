@@ -145,7 +145,7 @@ def test_scores_are_those_of_the_layer_in_the_file(
     kernel, bias = (np.asarray(graph.constant(subgraph.tensors[i]), np.float64) for i in dense.inputs[1:])
     want = 1 / (1 + np.exp(-(embeddings @ kernel.T + bias)))
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, want, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores, want, rtol=0, atol=1e-5)  # 32-bit ARM: 7e-6
     assert np.ptp(scores, axis=0).max() > 0.5  # sounds differ
 
 

@@ -7,9 +7,10 @@
 #
 # What hardware would do is done by: a PulseAudio server with a source that plays a recording, for the microphone; clips
 # cut from recordings of that source, for those that one would record. Blocks marked "a microphone" are left out.
-# FIELD_COPY: files of this machine that the new one needs too, such as those that say where packages come from.
+# ROOT_COPY: see tests/debian_root.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/debian_root.sh
 source=$PWD
 root=$(realpath -m "${1:?usage: bash tests/field/run.sh ROOT}")
 say() { printf '\n=== %s (%d s)\n' "$1" "$SECONDS"; }
@@ -19,10 +20,7 @@ block() { # the code under a marker
 }
 
 say "a blank card: Debian 12 in $root"
-rm -rf "$root"
-debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,pulseaudio,libasound2-plugins,libsndfile1 \
-  bookworm "$root" >/dev/null
-for file in /etc/resolv.conf ${FIELD_COPY:-}; do install -D "$file" "$root$file"; done
+debian_root "$root" systemd,systemd-sysv,dbus,ca-certificates,pulseaudio,libasound2-plugins,libsndfile1
 git clone --quiet --bare "$source" "$root/opt/repository"
 printf '[url "file:///opt/repository"]\n\tinsteadOf = https://github.com/l3edge/l3edge\n[safe]\n\tdirectory = *\n' >"$root/etc/gitconfig"
 
