@@ -12,14 +12,18 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import AudioError, AudioTypeError, Error, OptionError
 
-Samples = NDArray[np.float32]
+if TYPE_CHECKING:  # importing it takes as long as three of our modules
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+else:
+    Samples = np.ndarray
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; soxr and PortAudio agree on these in practice
 MOST_CHANNELS = 64

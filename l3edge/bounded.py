@@ -88,13 +88,14 @@ class Reader:
         return table + offset if offset else 0
 
     def scalar(self, table: int, slot: int, code: str, default: Number) -> Number:
-        start = self.field(table, slot, _NUMBERS[code].size)
-        return type(default)(self.number(start, code)) if start else default
+        kind = _NUMBERS[code]
+        start = self.field(table, slot, kind.size)  # inside its table, and so inside the data
+        return type(default)(kind.unpack_from(self.view, start)[0]) if start else default
 
     def offset(self, table: int, slot: int) -> int:
         """Where an offset field leads, 0 where it is absent."""
         start = self.field(table, slot, 4)
-        return start + self.number(start, "I") if start else 0
+        return start + int(_NUMBERS["I"].unpack_from(self.view, start)[0]) if start else 0
 
     def vector(self, table: int, slot: int, itemsize: int) -> tuple[int, int]:
         """Start and count of a vector's items; (0, 0) where it is absent."""

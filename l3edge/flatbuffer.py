@@ -11,13 +11,15 @@ whatever is wrong raises ModelFileError. Values of weights are not looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .bounded import Number, Reader
 from .errors import ModelFileError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import model_file
 from .engine import Engine, Network
@@ -20,6 +19,8 @@ from .stream import Result, Stream
 from .tags import Tag, checked_embeddings, strongest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .heads import Head, Labeller
     from .microphone import Microphone
 

@@ -49,7 +49,6 @@ MEMBER = "l3edge.json"
 DIGEST = "l3edge.json.sha256"
 MOST_METADATA = 1 << 20  # bytes; a real one has some ten thousand
 MOST_BYTES = 1 << 30  # of a file
-PIECE = 1 << 20  # bytes of it that are read at once
 TARGETS = ("cpu", "edgetpu")
 
 # From format n to n + 1, one function a row, applied in turn to what an older l3edge wrote.
@@ -132,17 +131,15 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = bytearray()
-            # In pieces: a read takes all its room beforehand, and a small board has none for MOST_BYTES.
-            while len(data) <= MOST_BYTES and (piece := file.read(PIECE)):
-                data += piece
+            # Not MOST_BYTES: a read takes all its room beforehand, and a small board has none for that.
+            data = file.read(min(os.fstat(file.fileno()).st_size, MOST_BYTES) + 1)
     except OSError as error:
         raise ModelFileError(f"cannot be read ({error.strerror})") from error
     if data[4:8] != tflite.IDENTIFIER:
         raise ModelFileError("not a TFLite model (a .tflite flatbuffer has TFL3 in bytes 4 to 8)")
     if len(data) > MOST_BYTES:
         raise ModelFileError(f"larger than {MOST_BYTES} bytes")
-    return bytes(data)
+    return data
 
 
 def _checked(path: Path, data: bytes) -> ModelFile:

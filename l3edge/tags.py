@@ -10,12 +10,14 @@ A file names them in its `l3edge.json`, under `tags`, in the order of the scores
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ModelFileError, OptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST_TAGS = 1024
 LONGEST_NAME = 80  # characters
