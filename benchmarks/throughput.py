@@ -239,6 +239,8 @@ def draw(section: Mapping[str, Any], folder: Path) -> None:
         axes.set(xscale="log", yscale="log", title=kind, xlabel=LINES[kind][0].partition(",")[0])
         if kind in FLAT:
             axes.set(yscale="linear", ylim=(0, 1.5))
+        if axes.lines:
+            axes.set_xticks(axes.lines[0].get_xdata())
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
