@@ -2,10 +2,10 @@
 
     python -m benchmarks [BENCHMARK...] [--models MODEL...] [--out F]
 
-Each runs in a process of its own, one after the other. The results go to benchmarks/results/MACHINE/DATE.json, and
-docs/benchmarks.md with its pictures is made of them (`python -m benchmarks.page` makes it again from a file). What
-cannot run here, for want of TensorFlow or of data, is left out, and the page says so. Takes some 15 minutes on a quiet
-machine; Ctrl-C leaves everything as it was.
+Each runs in a process of its own, one after the other. The results of all go to benchmarks/results/MACHINE/DATE.json,
+and docs/benchmarks.md with its pictures is made of them (`python -m benchmarks.page` makes it again from a file); those
+of some, of other models or of another engine go where --out says. What cannot run here, for want of TensorFlow or of
+data, is left out, and the page says so. Takes some ten minutes on a quiet machine; Ctrl-C leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ def main() -> int:
     names = list(dict.fromkeys(arguments.names)) or list(BENCHMARKS)
     if unknown := [name for name in names if name not in BENCHMARKS]:
         raise cli.TrainingError(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}")
+    special = arguments.names or arguments.models or arguments.engine != "auto"
+    if special and not arguments.out:
+        raise cli.TrainingError("a part of the set, or other models or engines, makes no page: say where to with --out")
     head = machine.describe(l3edge.load(engine=arguments.engine).engine)
     machine.check_quiet(head, arguments.busy)
     begin = time.monotonic()
@@ -107,12 +110,13 @@ def main() -> int:
                 failed.append(name)
     if not sections:
         raise cli.TrainingError("nothing was measured")
-    head["load_after"] = machine.load()
-    document = record.document(head, sections)
+    document = record.document({**head, **machine.after()}, sections)
     path = arguments.out or record.RESULTS / machine.name(head) / f"{document['date']}.json"
+    if failed and not arguments.out:
+        path = Path("benchmarks-in-part.json")  # what is there may be whole
     record.write(path, document)
     print(f"wrote {path} after {time.monotonic() - begin:.0f} s")
-    if not arguments.out:
+    if not arguments.out and not failed:
         for made in page.write(document, page.DOCS):
             print(f"wrote {made}")
     if failed:

@@ -39,12 +39,13 @@ def embedder(interpreter: Any, path: Any, signature: str = "") -> Embed:
     return embed
 
 
-def invoking(interpreter: Any, content: bytes) -> Callable[[], Any]:
-    """The bare call of a file's first graph on one thread and nothing else: float inputs noise, int8 ones zero.
+def invoking(interpreter: Any, content: bytes, threads: int = 1, delegate: str | None = None) -> Callable[[], Any]:
+    """The bare call of a file's first graph and nothing else: float inputs noise, int8 ones zero.
 
-    interpreter: the engine's module.
+    interpreter: the engine's module. delegate: path of a library.
     """
-    made = interpreter.Interpreter(model_content=content, num_threads=1)
+    delegates = [interpreter.load_delegate(delegate)] if delegate else None
+    made = interpreter.Interpreter(model_content=content, num_threads=threads, experimental_delegates=delegates)
     made.allocate_tensors()
     for entry in made.get_input_details():
         value = np.full(entry["shape"], entry["quantization"][1], entry["dtype"])

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,18 @@ figures = {"seconds": took, "CPU seconds": used, "resident MB": resident, "peak 
 
 
 def run(code: str, arguments: Sequence[str], compiled: str) -> dict[str, Any]:
-    """What `code` leaves in `figures`; its own arguments are sys.argv[2:]. Error where it fails.
+    """What `code` leaves in `figures`, and `whole seconds`, from the process's start to its end; its own arguments are
+    sys.argv[2:]. Error where it fails.
 
     compiled: folder for compiled modules.
     """
     command = [sys.executable, "-c", f"{code}\nimport json; print(json.dumps(figures))", str(ROOT), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = compiled
+    begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    took = time.perf_counter() - begun
     if done.returncode:
         raise Error(f"a fresh process failed: {done.stderr.strip()[-1000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return {"whole seconds": took, **figures}

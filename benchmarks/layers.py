@@ -66,11 +66,11 @@ def step_rows(model: l3edge.Model) -> tuple[int, list[Row]]:
     return number, rows_of(graph, {index for index, entry in entries if entry["role"] == "state"})
 
 
-def front_end(model: l3edge.Model) -> timing.Call | None:
-    """The bare call of that graph as far as its front end goes; None where it has none, as for the Edge TPU."""
+def front_end(model: l3edge.Model) -> bytes | None:
+    """That graph as far as its front end goes; None where it has none, as for the Edge TPU."""
     number, rows = step_rows(model)
-    last = [row for row in rows if row.part == FRONT_END][-1:]
-    return _until(model, last[0], number) if last else None
+    last = [row.last for row in rows if row.part == FRONT_END][-1:]
+    return truncated(model.flatbuffer, last[0] + 1, number) if last else None
 
 
 def _main(model: l3edge.Model) -> str:

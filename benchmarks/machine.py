@@ -17,6 +17,7 @@ from l3edge.engine import cpu_kind
 BUSY = 0.5  # of the cores: a load above it takes time from what is measured
 SYSTEM = Path("/sys/devices/system/cpu")
 ZONES = Path("/sys/class/thermal")
+PI_THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # flags of a Raspberry Pi's firmware
 
 
 def describe(engine: Any = None) -> dict[str, Any]:
@@ -40,6 +41,11 @@ def describe(engine: Any = None) -> dict[str, Any]:
 def headline(machine: dict[str, Any]) -> str:
     """The same in a line, without what cannot be read here."""
     return "Machine: " + ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None)
+
+
+def after() -> dict[str, Any]:
+    """What may have changed while it was measured."""
+    return {"load_after": load(), "celsius_after": _celsius(), "throttled_after": _throttled()}
 
 
 def name(machine: dict[str, Any]) -> str:
@@ -86,7 +92,8 @@ def _celsius() -> float | None:
 
 def _throttled() -> int | None:
     counts = _numbers(sorted(SYSTEM.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")))
-    return sum(counts) if counts else None
+    flags = _text(PI_THROTTLED)
+    return sum(counts) if counts else int(flags, 16) if flags and re.fullmatch("[0-9a-f]+", flags) else None
 
 
 def _cpu_model() -> str:

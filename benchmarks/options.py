@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import l3edge
+from l3edge import engine
 from training import cli
 from training.cli import positive_int as positive
 
 from . import machine, record
 
+WHERE = ("--json", "--html", "--plot")
 __all__ = ["command", "described", "load", "parser", "positive", "progress", "run", "tensorflow"]
 
 
@@ -39,9 +42,15 @@ def parser(module: str, text: str, models: bool = True) -> argparse.ArgumentPars
 
 
 def load(arguments: argparse.Namespace, **options: Any) -> list[l3edge.Model]:
-    """The models that were asked for, each once."""
+    """The models that were asked for; OptionError where two have one name, by which all figures go."""
     names = dict.fromkeys(arguments.models or l3edge.models())
-    return [l3edge.load(name, engine=arguments.engine, **options) for name in names]
+    models = [l3edge.load(name, engine=arguments.engine, **options) for name in names]
+    paths: dict[str, Path] = {}
+    for model in models:
+        if paths.setdefault(model.name, model.path) != model.path:
+            told = f"{paths[model.name]} and {model.path} are both {model.name!r}"
+            raise l3edge.OptionError(f"{told}: measure them one by one, or one with --compare of the other")
+    return models
 
 
 def run(
@@ -53,21 +62,27 @@ def run(
     """Measure, and write JSON if asked. measure: prints, and returns its section; more: what else its options ask for,
     with the document.
     """
-    cli.run(lambda: _run(module, measure, made.parse_args(), more))
+    cli.run(lambda: _run(module, measure, made, more))
 
 
 def _run(
     module: str,
     measure: Callable[[argparse.Namespace], Mapping[str, Any]],
-    arguments: argparse.Namespace,
+    made: argparse.ArgumentParser,
     more: Callable[[argparse.Namespace, Mapping[str, Any]], None],
 ) -> None:
-    head = machine.describe()
+    arguments = made.parse_args()
+    drawing = [name for name in ("plot", "html") if getattr(arguments, name, None)]
+    for package, wanted in {"jsonschema": arguments.json, "matplotlib": drawing}.items():
+        if wanted and not importlib.util.find_spec(package):  # said now, and not after minutes of measuring
+            raise l3edge.OptionError(
+                f"{package} is not installed, for what is to be written: pip install l3edge[bench]"
+            )
+    head = machine.describe(engine.find(arguments.engine))
     print(machine.headline(head), flush=True)
     machine.check_quiet(head, arguments.busy)
-    section = measure(arguments)
-    head["load_after"] = machine.load()
-    document = record.document(head, {module: section})
+    section = {**measure(arguments), "command": _command(module)}
+    document = record.document({**head, **machine.after()}, {module: section})
     if arguments.json:
         record.write(arguments.json, document)
         progress(f"wrote {arguments.json}")
@@ -87,3 +102,14 @@ def progress(text: str) -> None:
 def command(module: str, words: Sequence[str] = ()) -> str:
     """As it is written beside what it found."""
     return " ".join(["python -m", f"benchmarks.{module}", *words])
+
+
+def _command(module: str) -> str:
+    """As it was given, without what changes nothing of what is found: where to write, and in spite of what."""
+    words, left = [], iter(sys.argv[1:])
+    for word in left:
+        if word in WHERE:
+            next(left, None)
+        elif word != "--busy" and not word.startswith(tuple(f"{option}=" for option in WHERE)):
+            words.append(word)
+    return command(module, [shlex.quote(word) for word in words])

@@ -27,9 +27,10 @@ HEAD = """\
 Made by `python -m benchmarks` (`make bench`), on {machine}, {date}, commit {commit}; written by
 `python -m benchmarks.page` from [{path}](../{path}). One thread, unless told otherwise.
 
-Ratios come first: each is of two things that took turns in the same run, with the interval in which 95 % of repetitions
-would be. Milliseconds are of this machine, which is shared with others, on that day. To see whether a change or
-another machine is better or worse, compare two results:
+Ratios come first: each is of two things that took turns in the same run, with the 95 % interval of its median over the
+rounds of that run; another run may differ by more. Milliseconds are of this machine, which is shared with others, on
+that day. To see whether a change or another machine is better or worse, compare two results, which names what moved by
+more than 15 %:
 
 ```sh
 python -m benchmarks --out mine.json
@@ -117,6 +118,8 @@ def write(document: Mapping[str, Any], docs: Path = DOCS) -> list[Path]:
             continue
         parts.append(f"`{section['command']}`. {part.text}\n")
         if part.draw:
+            for old in pictures.glob(part.pictures):
+                old.unlink()  # it may be of a model that was not measured this time
             part.draw(section, pictures)
             found = sorted(pictures.glob(part.pictures))
             drawn += found
@@ -130,7 +133,7 @@ def write(document: Mapping[str, Any], docs: Path = DOCS) -> list[Path]:
 
 def newest() -> Path:
     """The latest result that is here; Error where there is none."""
-    found = sorted(record.RESULTS.glob("*/????-??-??.json"), key=lambda path: path.name)
+    found = sorted(record.RESULTS.glob("*/????-??-??.json"), key=lambda path: (path.name, str(path)))
     if not found:
         raise cli.TrainingError(f"no results in {record.RESULTS}: `python -m benchmarks` makes them")
     return found[-1]

@@ -25,9 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 import l3edge
@@ -182,7 +179,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if options.tensorflow():
         options.progress("growth with window and width")
         found["networks"] = of_networks(ratios)
-    section = record.section(options.command("throughput", arguments.models), ratios, found)
+    section = record.section(options.command("throughput"), ratios, found)
     print(tables(section))
     return section
 
@@ -220,6 +217,10 @@ def _growths(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str
 
 def draw(section: Mapping[str, Any], folder: Path) -> None:
     """growth.png: how costs grow, against straight lines."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # for who wants pictures
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
     places = dict(zip(LINES, figure.subplots(2, 3).flat, strict=False))

@@ -29,7 +29,7 @@ Times = NDArray[np.float64]  # [rounds, calls], microseconds
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as much, and the interval in which 95 % of repetitions of the same rounds would be."""
+    """How many times as much, and the 95 % interval of the median over the rounds of a run; another may differ more."""
 
     value: float
     low: float

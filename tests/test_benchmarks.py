@@ -143,6 +143,7 @@ def test_latency(tmp_path: Path) -> None:
     told = command("benchmarks.latency", STUB, "--compare", "edge-s", *words)
     section = record.read(json_file)["sections"]["latency"]
     model = l3edge.load(STUB)
+    assert section["command"] == f"python -m benchmarks.latency {STUB} --compare edge-s --hops 40 --paced 5"
     (name, found), *_ = section["figures"]["models"].items()
     assert name == model.name
     assert set(found["fast"]["stages"]) == {"hand over", "resample", "front end", "step", "push", "window"}
@@ -158,6 +159,13 @@ def test_latency(tmp_path: Path) -> None:
     assert text.count("<svg") == 2
     assert not re.search(r"(?:src|href)=[\"']?(?!#)", text.replace('xlink:href="#', ""))
     assert "http" not in re.sub(r"http://(?:www\.w3\.org|purl\.org|creativecommons\.org|matplotlib)[^\"]*", "", text)
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    """All figures go by it."""
+    (tmp_path / "mine.tflite").write_bytes(Path(STUB).read_bytes())
+    told = command("benchmarks.latency", STUB, str(tmp_path / "mine.tflite"), "--busy", status=1)
+    assert "one by one" in told
 
 
 def test_what_is_timed_is_a_hop() -> None:
@@ -235,6 +243,7 @@ def test_all_in_one_run_and_the_page(tmp_path: Path) -> None:
 
     out = tmp_path / "out.json"
     told = command("benchmarks", "memory", "--models", STUB, "--busy", "--out", str(out))
+    assert "--out" in command("benchmarks", "memory", "--busy", status=1)  # the record of the day stays whole
     assert f"wrote {out}" in told
     found = record.read(out)
     assert list(found["sections"]) == ["memory"]
@@ -244,7 +253,7 @@ def test_all_in_one_run_and_the_page(tmp_path: Path) -> None:
     text = (docs / "benchmarks.md").read_text()
     assert "Not measured in this run: `python -m benchmarks latency`" in text
     assert "| import l3edge, load |" in text
-    assert "no benchmark 'speed'" in command("benchmarks", "speed", status=1)
+    assert "no benchmark 'speed'" in command("benchmarks", "speed", "--out", str(out), status=1)
 
 
 def test_the_page_is_that_of_the_newest_result(tmp_path: Path) -> None:
