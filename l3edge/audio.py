@@ -12,18 +12,14 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import NDArray
 from .errors import AudioError, AudioTypeError, Error, OptionError
 
-if TYPE_CHECKING:  # importing it takes as long as three of our modules
-    from numpy.typing import NDArray
-
-    Samples = NDArray[np.float32]
-else:
-    Samples = np.ndarray
+Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; soxr and PortAudio agree on these in practice
 MOST_CHANNELS = 64

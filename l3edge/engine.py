@@ -17,21 +17,17 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import frontend
+from .arrays import NDArray
 from .errors import EngineError, ModelFileError, OptionError
 from .model_file import ModelFile
 from .tensors import Signatures, step_hops
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
-else:
-    Array = np.ndarray
+Array = NDArray[Any]
 States = list[Array]
 
 # In the order of preference: LiteRT's int8 kernels are several times faster on x86-64 (benchmarks/README.md).

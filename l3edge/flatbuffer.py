@@ -11,15 +11,13 @@ whatever is wrong raises ModelFileError. Values of weights are not looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import NDArray
 from .bounded import Number, Reader
 from .errors import ModelFileError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3

@@ -19,15 +19,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from .arrays import NDArray
 from .audio import HIGHEST_RATE, LOWEST_RATE
 from .errors import OptionError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LONGEST_FFT = 1 << 14
 MOST_BANDS = 1 << 10

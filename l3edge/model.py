@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import model_file
+from .arrays import NDArray
 from .engine import Engine, Network
 from .errors import OptionError, UnknownModelError
 from .spec import Spec
@@ -19,8 +20,6 @@ from .stream import Result, Stream
 from .tags import Tag, checked_embeddings, strongest
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .heads import Head, Labeller
     from .microphone import Microphone
 

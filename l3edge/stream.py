@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import audio
+from .arrays import NDArray
 from .errors import AudioWarning, OptionError, StreamError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .engine import Network
     from .spec import Spec
 
 ABSURD = 16.0  # times full scale: no gain stage does that, a forgotten division does
 LONGEST_HOP = 86_400.0  # seconds: what is asked for less than once a day is no stream
 
-Result = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
+Result = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 @dataclasses.dataclass

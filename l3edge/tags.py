@@ -10,14 +10,12 @@ A file names them in its `l3edge.json`, under `tags`, in the order of the scores
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from .arrays import NDArray
 from .errors import ModelFileError, OptionError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_TAGS = 1024
 LONGEST_NAME = 80  # characters

@@ -58,6 +58,21 @@ def test_importing_the_sdk_imports_little() -> None:
     assert not heavy & set(out.stdout.split())
 
 
+def test_annotations_can_be_asked_for() -> None:
+    """As tools that make forms and pages from signatures do; and `numpy.typing` is not imported for it."""
+    code = (
+        "import sys, typing, l3edge\n"
+        "for part in (l3edge.load, l3edge.Model.embed, l3edge.Stream.push, l3edge.audio.read):\n"
+        "    print(typing.get_type_hints(part)['return'])\n"
+        "print('numpy.typing' in sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    floats, doubles = (f"numpy.ndarray[typing.Any, numpy.dtype[numpy.float{bits}]]" for bits in (32, 64))
+    results = f"tuple[{floats}, {doubles}]"
+    model = "<class 'l3edge.model.Model'>"
+    assert out.stdout.splitlines() == [model, results, results, f"tuple[{floats}, int]", "False"]
+
+
 def test_loading_and_embedding_needs_no_resampler_at_the_models_rate() -> None:
     code = (
         "import sys\n"
