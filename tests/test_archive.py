@@ -260,17 +260,21 @@ def test_interrupted_and_begun_again(archive: Path, hour: Path, tmp_path: Path) 
     """Ctrl-C in a terminal, which every process of the group gets: what is done is whole, and nothing else is left."""
     files = [archive / "0.wav", hour, archive / "3.wav", archive / "6.wav"]
     words = command(*files, "--output", tmp_path / "out", "--jobs", 2)
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
-    )
-    until(lambda: (tmp_path / "out" / "6.npz").exists())
+    told = tmp_path / "told"
+    with told.open("w") as stdout:
+        process = subprocess.Popen(
+            words, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+        )
+    until(lambda: (tmp_path / "out" / "6.npz").exists() and told.read_text().endswith("\n"))
     workers = workers_of(process.pid)
     assert len(workers) == 2
     os.killpg(process.pid, signal.SIGINT)
-    told, errors = process.communicate(timeout=HANG)
+    errors = process.communicate(timeout=HANG)[1]
     assert process.returncode == 130, errors
     assert errors == ("l3edge: interrupted; what is embedded is whole, and the same command goes on from there\n")
-    assert told == f"{tmp_path / 'out' / '0.npz'}  191 embeddings\n"  # nothing after the hour, which is not done
+    assert (
+        told.read_text() == f"{tmp_path / 'out' / '0.npz'}  191 embeddings\n"
+    )  # nothing after the hour, which is not done
     assert not any(map(alive, workers))
     kept = contents(tmp_path / "out")
     assert set(kept) == {"0.npz", "3.npz", "6.npz"}  # no part of the hour's
