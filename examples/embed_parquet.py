@@ -5,17 +5,16 @@ ended. Options after OUTPUT are Apache Beam's, such as --runner: docs/archives.m
 """
 
 import sys
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
 from pyarrow.parquet import ParquetWriter, read_schema
 
 import l3edge
 from l3edge.folders import audio_files
-from l3edge.model_file import replacing
 
 
 class Embed(beam.DoFn):
@@ -28,13 +27,14 @@ class Embed(beam.DoFn):
         self.schema = pa.schema({"path": pa.string(), "time": pa.float64(), "embedding": vector}, about)
 
     def process(self, name, folder, output):
-        target, outcome = output / f"{name}.parquet", "already there"
+        target, outcome = output / f"{name}.parquet", "embedded"
+        with suppress(OSError, pa.ArrowException):  # there is none, or a damaged one
+            outcome = "already there" if read_schema(target).metadata == self.schema.metadata else outcome
         try:
-            if not target.exists() or read_schema(target).metadata != self.schema.metadata:
+            if outcome == "embedded":
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with l3edge.audio.open_file(folder / name) as file, replacing(target) as part:
+                with l3edge.audio.open_file(folder / name) as file, l3edge.model_file.replacing(target) as part:
                     self.write(name, file, part)
-                outcome = "embedded"
         except l3edge.AudioError as error:
             outcome = "unreadable"
             yield str(error)
@@ -51,8 +51,8 @@ class Embed(beam.DoFn):
 if __name__ == "__main__":
     given = sys.argv[1:3] + [Path(__file__).parent, "embeddings"][len(sys.argv[1:3]) :]
     folder, output = (Path(each).absolute() for each in given)
-    names = [str(path.relative_to(folder)) for path in audio_files(folder)]
-    with beam.Pipeline(options=PipelineOptions(sys.argv[3:])) as pipeline:
+    names = [str(path.relative_to(folder)).encode(errors="replace").decode() for path in audio_files(folder)]
+    with beam.Pipeline(argv=sys.argv[3:]) as pipeline:
         bad = pipeline | beam.Create(names) | beam.Reshuffle() | beam.ParDo(Embed(), folder, output)
         bad | beam.io.WriteToText(f"{output}/unreadable.txt", shard_name_template="")
     for counter in pipeline.result.metrics().query()["counters"]:

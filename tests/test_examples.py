@@ -110,3 +110,23 @@ def test_a_folder_into_parquet(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"model": "another"}), out / "half.flac.parquet")
     output = run(script, str(sounds), str(out), cwd=tmp_path)
     assert sorted(output.splitlines()) == ["already there: 1 files", "embedded: 1 files", "unreadable: 1 files"]
+
+
+def test_parquet_despite_a_damaged_one_and_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """What is damaged is made again; a name that is not UTF-8 is counted and told; all else is embedded."""
+    _need_beam()
+    import pyarrow.parquet as pq
+
+    sounds, out = tmp_path / "sounds", tmp_path / "embeddings"
+    sounds.mkdir()
+    out.mkdir()
+    (sounds / os.fsdecode(b"\xff.flac")).symlink_to(EXAMPLES / "scene.flac")
+    footer = b"\xff" * 8
+    damaged = (b"", b"no Parquet at all", b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    for number, data in enumerate(damaged):
+        (sounds / f"{number}.flac").symlink_to(EXAMPLES / "scene.flac")
+        (out / f"{number}.flac.parquet").write_bytes(data)
+    output = run(EXAMPLES / "embed_parquet.py", str(sounds), str(out), cwd=tmp_path)
+    assert sorted(output.splitlines()) == ["embedded: 3 files", "unreadable: 1 files"]
+    assert [len(pq.read_table(out / f"{number}.flac.parquet")) for number in range(3)] == [111] * 3
+    assert (out / "unreadable.txt").read_text() == f"{sounds / '?.flac'}: no such file\n"
