@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,12 +87,17 @@ def share(board: Board, instructions: float, streams: int = 1) -> Share:
     return Share(low, high)
 
 
-def verdict(four: Share, cores: int) -> str:
+def processes(four: Share, cores: int) -> int | None:
+    """The fewest, each on its own core, that keep up at the worst; a stream cannot be divided. None where none do."""
+    one = four.high / STREAMS
+    return next((count for count in range(1, cores + 1) if math.ceil(STREAMS / count) * one <= BUSY), None)
+
+
+def verdict(count: int | None) -> str:
     """Whether a board has enough of its cores, at the worst."""
-    needed = -(-four.high // BUSY)
-    if needed <= 1:
-        return "**yes**, on one of its cores"
-    return f"**yes**, in {needed:.0f} processes at the worst" if needed <= cores else "not with this model"
+    if count is None:
+        return "not with this model"
+    return "**yes**, on one of its cores" if count == 1 else f"**yes**, in {count} processes at the worst"
 
 
 def answers(document: dict[str, Any], model: str) -> str:
@@ -100,6 +106,7 @@ def answers(document: dict[str, Any], model: str) -> str:
     for board in _boards(document):
         instructions = hop(document["cores"][board.core]["instructions"][model])
         four = share(board, instructions, STREAMS)
+        count = processes(four, board.cores)
         resident = document[f"resident MB with {STREAMS} streams"][model]
         rows.append(
             (
@@ -107,8 +114,8 @@ def answers(document: dict[str, Any], model: str) -> str:
                 f"{board.cores} × {CORES[board.core].name}, {board.gigahertz:g} GHz",
                 str(share(board, instructions)),
                 str(four),
-                f"{resident:.0f} MB",
-                verdict(four, board.cores),
+                f"{resident * count:.0f} MB" if count else "–",
+                verdict(count),
             )
         )
     return table(

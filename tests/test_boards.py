@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,29 @@ def test_a_share_is_cycles_by_the_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("high", "said"), [(0.5, "one of its cores"), (0.8, "2 processes"), (2.8, "4 processes"), (2.9, "not")]
+    ("high", "cores", "said"),
+    [
+        (0.5, 4, "one of its cores"),
+        (0.8, 4, "2 processes"),
+        (1.39, 4, "2 processes"),  # two streams each
+        (1.69, 4, "4 processes"),  # of three processes, one would have two streams: 0.845 of a core
+        (2.8, 4, "4 processes"),
+        (2.9, 4, "not"),
+        (2.9, 8, "not"),  # a stream needs more than a core has
+        (1.69, 2, "not"),
+    ],
 )
-def test_the_worst_decides(high: float, said: str) -> None:
-    assert said in boards.verdict(boards.Share(high / 2, high), cores=4)
+def test_the_worst_decides(high: float, cores: int, said: str) -> None:
+    assert said in boards.verdict(boards.processes(boards.Share(high / 2, high), cores))
+
+
+def test_memory_is_of_all_its_processes() -> None:
+    document = {**DOCUMENTS["armhf"], "resident MB with 4 streams": {"edge-l-2": 50}}
+    rows = [row.split("|")[5:7] for row in boards.answers(document, "edge-l-2").splitlines()[2:]]
+    assert any("processes" in said for _, said in rows)
+    for memory, said in rows:
+        found = re.search(r"in (\d) processes", said)
+        assert memory.strip() == f"{50 * int(found[1] if found else 1)} MB"
 
 
 def test_instructions_are_what_twice_as_many_hops_are_more(tmp_path: Path) -> None:
