@@ -154,8 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, ratio in these.items():
             ratios.lower(name, ratio)
     copies = {name: round(copying(size, arguments.rounds), 1) for name, size in COPIES.items()}
-    words = [*arguments.models, f"--rounds {arguments.rounds}", f"--engine {arguments.engine}"]
-    section = record.section(options.command("layers", words), ratios, {"copying_gb_a_second": copies, "models": found})
+    section = record.section(options.command("layers"), ratios, {"copying_gb_a_second": copies, "models": found})
     print("\n" + tables(section))
     return section
 

@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     ratios = _ratios(times)
     ratios.update({name + REAL_TIME: found for name, found in _ratios(real).items()})
-    section = record.section(options.command("peers", arguments.rows), ratios, figures)
+    section = record.section(options.command("peers"), ratios, figures)
     print(tables(section))
     return section
 
