@@ -127,8 +127,7 @@ def fast(model: l3edge.Model, arguments: argparse.Namespace, ratios: record.Rati
     step, push, hearing = times["step"], times["push"], times.get("front end")
     # The graph for an Edge TPU begins with log-mel, and its front end is not in the step.
     apart = model.metadata["target"] == "edgetpu"
-    for cold, (of_step, of_push) in {"": (step, push), ", cold": (first["step"], first["push"])}.items():
-        ratios.lower(f"{model.name}: push / step{cold}", timing.ratio(of_push, of_step))
+    ratios.lower(f"{model.name}: push / step", timing.ratio(push, step))
     if "window" in times:
         ratios.higher(f"{model.name}: window / push", timing.ratio(times["window"], push))
         ratios.higher(f"{model.name}: window / step", timing.ratio(times["window"], step))

@@ -49,6 +49,7 @@ STAGES = {
 BASELINE, _, LOADED, _ = STAGES
 MOST_TIMES, MOST_MB = 1.4, 60  # of importing and loading
 # What a process grows by, in kB: from the second on, since the first makes what all share.
+GROWN = ("a stream more", "an interpreter more")
 GROWTH = """
 def resident():
     return int(dict(line.split(":", 1) for line in open("/proc/self/status"))["VmRSS"].split()[0])
@@ -180,7 +181,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as compiled:
             code = f"import sys; sys.path.insert(0, sys.argv[1])\n{LOAD}\nimport numpy\n{GROWTH}"
             grown = fresh.run(code, [str(model.path), engine], compiled)
-        kilobytes = sizes(model) | {f"{name} kB": round(grew, 1) for name, grew in grown.items()}
+        kilobytes = sizes(model) | {f"{name} kB": round(grown[name], 1) for name in GROWN}
         figures[model.name] = {"engine": engine, "stages": stages, "sizes": kilobytes}
         for what, ratio in stages[LOADED]["over the baseline"].items():
             ratios.lower(f"{model.name}: import and load / numpy and the engine, {what}", timing.Ratio(**ratio))
