@@ -111,7 +111,7 @@ def main() -> int:
     if not sections:
         raise cli.TrainingError("nothing was measured")
     document = record.document({**head, **machine.after()}, sections)
-    path = arguments.out or record.RESULTS / machine.name(head) / f"{document['date']}.json"
+    path = arguments.out or page.committed(document)
     if failed and not arguments.out:
         path = Path("benchmarks-in-part.json")  # what is there may be whole
     record.write(path, document)

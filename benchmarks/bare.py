@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 Embed = Callable[[NDArray[np.float32]], Any]  # sound in, whatever the model gives of it out
 
 
+def noise(shape: int | NDArray[np.int32]) -> NDArray[np.float32]:
+    """Sound that costs what any sound does, the same each time."""
+    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+
+
 def embedder(interpreter: Any, path: Any, signature: str = "") -> Embed:
     """The call of a file on one thread: sound set, graph run, result taken; states, where there are some, stay zero.
 
@@ -50,7 +55,7 @@ def invoking(interpreter: Any, content: bytes, threads: int = 1, delegate: str |
     for entry in made.get_input_details():
         value = np.full(entry["shape"], entry["quantization"][1], entry["dtype"])
         if entry["dtype"] == np.float32:
-            value = np.random.default_rng(0).normal(0, 0.1, entry["shape"]).astype(np.float32)
+            value = noise(entry["shape"])
         made.set_tensor(entry["index"], value)
     call: Callable[[], Any] = made.invoke
     return call

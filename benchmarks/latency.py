@@ -71,7 +71,7 @@ figures = {"import numpy": first - begun, "import l3edge": imported - first, "lo
 
 def pushes(model: l3edge.Model, sample_rate: int) -> timing.Call:
     """A hop of noise through a stream that has heard a window."""
-    noise = np.random.default_rng(0).normal(0, 0.1, 2 * sample_rate).astype(np.float32)
+    noise = bare.noise(2 * sample_rate)
     stream = model.stream(sample_rate)
     stream.push(noise)
     hop = noise[: round(HOP * sample_rate)]
@@ -80,7 +80,7 @@ def pushes(model: l3edge.Model, sample_rate: int) -> timing.Call:
 
 def hand_over() -> timing.Call:
     """A block of a hop through a pipe as `l3edge.capture` has it: packed, written, read, unpacked."""
-    samples = np.random.default_rng(0).normal(0, 0.1, round(HOP * SOURCE_RATE)).astype("<f4")
+    samples = bare.noise(round(HOP * SOURCE_RATE)).astype("<f4", copy=False)
     reader, writer = os.pipe()
     buffer = bytearray()
 
@@ -101,10 +101,10 @@ def source_rate(model: l3edge.Model) -> int:
 def stages_of(model: l3edge.Model, threads: int = 1, delegate: str | None = None) -> dict[str, timing.Call]:
     """What is timed, by name: those that the machine and the file have."""
     spec, module = model.spec, model.engine.interpreter
-    noise = np.random.default_rng(0).normal(0, 0.1, spec.window).astype(np.float32)
+    noise = bare.noise(spec.window)
     made = {"hand over": hand_over()}
     if source_rate(model) != spec.sample_rate:
-        source = np.random.default_rng(0).normal(0, 0.1, round(HOP * SOURCE_RATE)).astype(np.float32)
+        source = bare.noise(round(HOP * SOURCE_RATE))
         resampler = audio.Resampler(SOURCE_RATE, spec.sample_rate)
         made["resample"] = lambda: resampler.push(source)
     if hearing := front_end(model):

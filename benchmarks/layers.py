@@ -159,11 +159,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return section
 
 
-def _pictures(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
-    if arguments.plot:
-        from .layers_plot import draw  # matplotlib, for who wants pictures
+def _draw(section: Mapping[str, Any], folder: Path) -> None:
+    from .layers_plot import draw  # matplotlib, for who wants pictures
 
-        draw(document["sections"]["layers"], arguments.plot)
+    draw(section, folder)
 
 
 def main() -> None:
@@ -172,8 +171,7 @@ def main() -> None:
     made.add_argument(
         "--rounds", type=options.positive, default=100, help="in each of which all take turns (default: %(default)s)"
     )
-    made.add_argument("--plot", type=Path, metavar="DIR", help="draw the operators of each model there")
-    options.run("layers", measure, made, _pictures)
+    options.run("layers", measure, made, draw=_draw)
 
 
 if __name__ == "__main__":

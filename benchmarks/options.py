@@ -58,11 +58,14 @@ def run(
     measure: Callable[[argparse.Namespace], Mapping[str, Any]],
     made: argparse.ArgumentParser,
     more: Callable[[argparse.Namespace, Mapping[str, Any]], None] = lambda *_: None,
+    draw: Callable[[Mapping[str, Any], Path], object] | None = None,
 ) -> None:
     """Measure, and write JSON if asked. measure: prints, and returns its section; more: what else its options ask for,
-    with the document.
+    with the document; draw: the pictures of its section, into a folder, where it has some.
     """
-    cli.run(lambda: _run(module, measure, made, more))
+    if draw:
+        made.add_argument("--plot", type=Path, metavar="DIR", help="draw the pictures of docs/benchmarks.md there")
+    cli.run(lambda: _run(module, measure, made, more, draw))
 
 
 def _run(
@@ -70,6 +73,7 @@ def _run(
     measure: Callable[[argparse.Namespace], Mapping[str, Any]],
     made: argparse.ArgumentParser,
     more: Callable[[argparse.Namespace, Mapping[str, Any]], None],
+    draw: Callable[[Mapping[str, Any], Path], object] | None,
 ) -> None:
     arguments = made.parse_args()
     drawing = [name for name in ("plot", "html") if getattr(arguments, name, None)]
@@ -86,6 +90,9 @@ def _run(
     if arguments.json:
         record.write(arguments.json, document)
         progress(f"wrote {arguments.json}")
+    if draw and arguments.plot:
+        arguments.plot.mkdir(parents=True, exist_ok=True)
+        draw(section, arguments.plot)
     more(arguments, document)
 
 

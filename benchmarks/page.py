@@ -99,11 +99,16 @@ PARTS = {
 }
 
 
+def committed(document: Mapping[str, Any]) -> Path:
+    """Where a whole result is kept."""
+    return record.RESULTS / machine.name(document["machine"]) / f"{document['date']}.json"
+
+
 def write(document: Mapping[str, Any], docs: Path = DOCS) -> list[Path]:
     """The page and its pictures; what was written."""
     pictures = docs / PICTURES.name
     pictures.mkdir(exist_ok=True)
-    path = f"{(record.RESULTS / machine.name(document['machine'])).relative_to(record.ROOT)}/{document['date']}.json"
+    path = committed(document).relative_to(record.ROOT)
     head = HEAD.format(
         machine=machine.headline(document["machine"]).partition(": ")[2],
         path=path,

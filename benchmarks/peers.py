@@ -68,7 +68,6 @@ def parser() -> argparse.ArgumentParser:
         default=25,
         help="calls of every row in real time, each after a sleep of 0.1 s (default: %(default)s)",
     )
-    made.add_argument("--plot", type=Path, metavar="DIR", help="draw peers.png there")
     return made
 
 
@@ -307,16 +306,15 @@ def _ratio(found: Mapping[str, float]) -> str:
     return str(Ratio(**found))
 
 
-def _plot(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
-    if arguments.plot:
-        from . import peers_plot  # for which matplotlib is needed, and nowhere else
+def _draw(section: Mapping[str, Any], folder: Path) -> None:
+    from .peers_plot import draw  # for which matplotlib is needed, and nowhere else
 
-        peers_plot.draw(document["sections"]["peers"], arguments.plot)
+    draw(section, folder)
 
 
 def main() -> None:
     """The command."""
-    options.run("peers", measure, parser(), _plot)
+    options.run("peers", measure, parser(), draw=_draw)
 
 
 if __name__ == "__main__":

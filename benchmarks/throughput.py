@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import l3edge
 from l3edge.model_file import replacing
 from l3edge.spec import PRESETS, Spec, l3_stack
 
-from . import options, record, timing
+from . import bare, options, record, timing
 from .latency import HOP, pushes
 
 MISSED = 0.05  # of the rounds
@@ -43,11 +42,6 @@ WINDOWS = (1, 2, 4)  # seconds
 WIDTHS = (0.5, 1.0, 2.0)  # of edge-m-1
 ROUNDS = 9
 TURN_SECONDS = 0.1  # of one of them
-
-
-def noise(seconds: float, rate: int) -> NDArray[np.float32]:
-    """Sound that costs what any sound does."""
-    return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
 
 
 def streams_per_core(model: l3edge.Model, rounds: int) -> dict[str, Any]:
@@ -65,7 +59,7 @@ def streams_per_core(model: l3edge.Model, rounds: int) -> dict[str, Any]:
 
 def _missed(model: l3edge.Model, count: int, rounds: int) -> float:
     streams = [model.stream(model.spec.sample_rate) for _ in range(count)]
-    hop = noise(HOP, model.spec.sample_rate)
+    hop = bare.noise(round(HOP * model.spec.sample_rate))
     for stream in streams:  # the first round makes what all have
         stream.push(hop)
     missed = 0
@@ -84,7 +78,7 @@ def _missed(model: l3edge.Model, count: int, rounds: int) -> float:
 
 def archive(model: l3edge.Model) -> dict[str, Any]:
     """Hours of sound in an hour of one core; the median of three."""
-    signal = noise(ARCHIVE_SECONDS, model.spec.sample_rate)
+    signal = bare.noise(ARCHIVE_SECONDS * model.spec.sample_rate)
     took = [timing.timed(lambda: model.embed(signal, model.spec.sample_rate)) / 1e6 for _ in range(3)]
     return {"hours an hour": round(ARCHIVE_SECONDS / float(np.median(took)), 1)}
 
@@ -118,7 +112,7 @@ def many(model: l3edge.Model, count: int) -> timing.Call:
 def of_model(model: l3edge.Model, ratios: record.Ratios) -> dict[str, Any]:
     """How its costs grow."""
     rate, name = model.spec.sample_rate, model.name
-    minute = noise(60, rate)
+    minute = bare.noise(60 * rate)
     kinds: dict[str, tuple[Mapping[float, timing.Call], Mapping[float, float]]] = {
         "streams": ({n: many(model, n) for n in STREAMS}, {n: n for n in STREAMS}),
         "hop": (
@@ -126,7 +120,7 @@ def of_model(model: l3edge.Model, ratios: record.Ratios) -> dict[str, Any]:
             dict.fromkeys(HOPS, 1),
         ),
         "length": (
-            {n: functools.partial(model.embed, noise(n, rate), rate) for n in SECONDS},
+            {n: functools.partial(model.embed, bare.noise(n * rate), rate) for n in SECONDS},
             {n: n for n in SECONDS},
         ),
     }
@@ -262,13 +256,7 @@ def main() -> None:
     made.add_argument(
         "--rounds", type=options.positive, default=30, help="of each number of streams, 0.1 s (default: %(default)s)"
     )
-    made.add_argument("--plot", type=Path, metavar="DIR", help="draw growth.png there")
-    options.run("throughput", measure, made, _draw)
-
-
-def _draw(arguments: argparse.Namespace, document: Mapping[str, Any]) -> None:
-    if arguments.plot:
-        draw(document["sections"]["throughput"], arguments.plot)
+    options.run("throughput", measure, made, draw=draw)
 
 
 if __name__ == "__main__":
